@@ -1,0 +1,17 @@
+//! Postrider's pure decisions.
+//!
+//! What an event's body looks like, how it is signed, when it is tried again, whom it is for and which
+//! addresses may be dialled: everything here is a function of its arguments. No I/O, no clock and no
+//! randomness, so each rule can be tested by the million.
+
+pub mod delivery;
+pub mod dialect;
+pub mod egress_policy;
+pub mod filter;
+pub mod ids;
+pub mod limits;
+pub mod retry;
+pub mod signing;
+pub mod subscription;
+pub mod time;
+pub mod webhook;

@@ -1,0 +1,107 @@
+//! Every bound of the system on one page, with its unit and reason. Each has a test at the bound.
+
+use std::time::Duration;
+
+/// Body of `POST /v1/events`, bytes: what the contract promises.
+pub const EVENT_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Events in one batch: the contract's bound.
+pub const EVENT_BATCH_MAX: usize = 1000;
+/// Any other JSON body of the management API, bytes: far above what a form needs.
+pub const MANAGEMENT_BODY_BYTES_MAX: usize = 128 * 1024;
+/// Nesting of any JSON that is parsed into a tree: keeps recursion bounded.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// Name of an event type, bytes.
+pub const EVENT_TYPE_BYTES_MAX: usize = 128;
+/// Subscriptions of one webhook.
+pub const SUBSCRIPTIONS_MAX: usize = 100;
+/// An idempotency key, bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+/// How long an idempotency key is remembered: the contract's span.
+pub const IDEMPOTENCY_SPAN: Duration = Duration::from_secs(24 * 60 * 60);
+/// An ordering key, bytes.
+pub const ORDERING_KEY_BYTES_MAX: usize = 256;
+/// An event id chosen by the publisher, bytes.
+pub const EXTERNAL_ID_BYTES_MAX: usize = 64;
+/// Webhooks of one tenant: bounds fan-out, and with it the size of one acceptance.
+pub const WEBHOOKS_PER_TENANT_MAX: usize = 1000;
+
+/// A webhook's URL, bytes.
+pub const URL_BYTES_MAX: usize = 2048;
+/// Name of a tenant, webhook, key or partner, characters.
+pub const NAME_CHARS_MAX: usize = 120;
+/// Description, characters.
+pub const DESCRIPTION_CHARS_MAX: usize = 2000;
+/// Custom headers of one webhook.
+pub const CUSTOM_HEADERS_MAX: usize = 32;
+/// Name plus value of one custom header, bytes.
+pub const CUSTOM_HEADER_BYTES_MAX: usize = 4096;
+/// Metadata of a webhook, as JSON, bytes.
+pub const METADATA_BYTES_MAX: usize = 8 * 1024;
+/// Conditions in one filter, at any depth.
+pub const FILTER_TESTS_MAX: usize = 64;
+/// Depth of one filter.
+pub const FILTER_DEPTH_MAX: usize = 8;
+/// A signing secret, bytes.
+pub const SECRET_BYTES_MAX: usize = 256;
+
+/// Waits in a retry schedule of a webhook's own.
+pub const SCHEDULE_WAITS_MAX: usize = 20;
+/// One wait of a schedule: longer than history is kept makes no sense.
+pub const SCHEDULE_WAIT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Tries in all that `max_attempts` may ask for.
+pub const ATTEMPTS_MAX: u32 = 30;
+/// The furthest a `Retry-After` can push the next try.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Bounds of a webhook's own timeout.
+pub const TIMEOUT_MIN: Duration = Duration::from_millis(100);
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(300);
+/// Bounds of a webhook's own rate limit, attempts a second.
+pub const RATE_PER_SECOND_MIN: f64 = 0.01;
+pub const RATE_PER_SECOND_MAX: f64 = 100_000.0;
+
+/// Response body kept per attempt, bytes: the contract's bound.
+pub const RESPONSE_SNIPPET_BYTES_MAX: usize = 16 * 1024;
+/// Response body read before the connection is dropped, bytes: reading a little more than is kept lets the
+/// connection be used again.
+pub const RESPONSE_READ_BYTES_MAX: usize = 64 * 1024;
+/// Response head, bytes, and number of headers that are accepted.
+pub const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
+pub const RESPONSE_HEADERS_MAX: usize = 100;
+/// Response headers kept per attempt, bytes.
+pub const RESPONSE_HEADERS_KEPT_BYTES_MAX: usize = 8 * 1024;
+/// From SYN to an established connection (TLS included), at most.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Idle connections kept per host and in all, and for how long.
+pub const IDLE_PER_HOST_MAX: usize = 64;
+pub const IDLE_CONNECTIONS_MAX: usize = 1024;
+pub const IDLE_SPAN: Duration = Duration::from_secs(30);
+
+/// Attempts in flight in the whole process.
+pub const IN_FLIGHT_MAX: usize = 1024;
+/// Attempts in flight of one webhook, unless it asks for fewer.
+pub const LANE_IN_FLIGHT_MAX: usize = 64;
+/// Where a lane's concurrency starts.
+pub const LANE_IN_FLIGHT_START: usize = 8;
+/// Deliveries of one webhook that wait in memory; the rest waits in the store.
+pub const LANE_WINDOW: usize = 2048;
+/// Payload bytes that wait in memory in the whole process; beyond it, new deliveries wait in the store.
+pub const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Deliveries read from the store for one lane at a time.
+pub const REFILL_MAX: usize = 256;
+/// Events accepted in one transaction, and their payload bytes.
+pub const ACCEPT_BATCH_MAX: usize = 2000;
+pub const ACCEPT_BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Requests that wait for an acceptance: beyond it, 503.
+pub const ACCEPT_QUEUE_MAX: usize = 4096;
+/// Outcomes recorded in one transaction.
+pub const RECORD_BATCH_MAX: usize = 4000;
+/// Failures in a row that open a lane's breaker, and how long it stays open at first and at most.
+pub const BREAKER_FAILURES: u32 = 10;
+pub const BREAKER_OPEN_MIN: Duration = Duration::from_secs(1);
+pub const BREAKER_OPEN_MAX: Duration = Duration::from_secs(300);
+
+/// Items on one page of a list, and by default.
+pub const PAGE_MAX: usize = 200;
+pub const PAGE_DEFAULT: usize = 50;
+/// Rows a bulk change touches in one transaction.
+pub const BULK_STEP: usize = 500;

@@ -1,0 +1,90 @@
+//! What a webhook is: one endpoint of a tenant, what it subscribes to and how it wants to be called.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::dialect::Dialect;
+use crate::filter::Filter;
+use crate::subscription::Subscriptions;
+
+/// Whether deliveries are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WebhookStatus {
+    /// Events are fanned out to it and delivered.
+    #[default]
+    Active,
+    /// Events are fanned out to it and wait until it is active again.
+    Paused,
+    /// Nothing is fanned out to it; what was pending is canceled.
+    Disabled,
+}
+
+/// In which order deliveries to one webhook are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ordering {
+    /// Concurrently, in no promised order.
+    #[default]
+    None,
+    /// One at a time in order of acceptance; a failing delivery parks the webhook.
+    Strict,
+    /// One at a time per `ordering_key` of the event; a failing delivery parks its key.
+    ByKey,
+}
+
+/// How often and when a failed delivery is tried again; exactly one of the two is set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", untagged)]
+pub enum RetryPolicy {
+    /// The waits before each further try, in milliseconds.
+    Schedule { schedule_ms: Vec<u64> },
+    /// The dialect's schedule, cut or continued to this many tries in all.
+    MaxAttempts { max_attempts: u32 },
+}
+
+/// At most this many attempts a second.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RateLimit {
+    pub per_second: f64,
+}
+
+/// At most this many attempts in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Concurrency {
+    pub max: u32,
+}
+
+/// Everything a user decides about a webhook but its status and secret.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WebhookSpec {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub url: String,
+    #[serde(default)]
+    pub events: Subscriptions,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    #[serde(default)]
+    pub dialect: Dialect,
+    /// Sent with every request; may not replace a header the dialect sets.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// `None`: the dialect's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u32>,
+    /// `None`: the dialect's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryPolicy>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
+    #[serde(default)]
+    pub ordering: Ordering,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Filter>,
+    #[serde(default)]
+    pub metadata: BTreeMap<String, serde_json::Value>,
+}

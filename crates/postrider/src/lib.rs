@@ -1,0 +1,17 @@
+//! Postrider: the webhook platform in one binary. `ARCHITECTURE.md` is the map of this crate.
+
+pub mod ambient;
+pub mod api;
+pub mod app;
+pub mod auth;
+pub mod catalog;
+pub mod cli;
+pub mod config;
+pub mod egress;
+pub mod lifecycle;
+pub mod listeners;
+pub mod pipeline;
+pub mod registry;
+pub mod sealing;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,192 @@
+//! The store seam: everything Postrider keeps, in domain verbs.
+//!
+//! Each method is one transaction, durable when it returns. `now` is always an argument; no method calls up. One
+//! conformance suite ([`conformance`]) runs on every backend. The pipeline batches above this seam, so a backend
+//! only ever sees bounded slices of work.
+//!
+//! **Held and parked.** A row of `pending` is *held* when the running process has it in memory, *parked* when it
+//! waits in the store until it is due. [`Store::accept`] writes either; [`Store::refill`] turns parked rows into
+//! held ones; [`Store::record`] ends them or parks them again; [`Store::begin`] parks all that a dead process held.
+//!
+//! **Identifiers.** The store hands out event and delivery numbers from one [`Sequence`](postrider_core::ids::Sequence)
+//! in the order of commit: an event takes number *n* and its first deliveries *n+1…n+k*. So acceptance order is
+//! number order, an id alone names its day partition, and the deliveries of an event are a range.
+
+pub mod model;
+pub mod sqlite;
+
+#[cfg(test)]
+pub(crate) mod conformance;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use postrider_core::ids::{DeliveryId, EventId, KeyId, PartnerId, ReplayId, TenantId, WebhookId};
+use postrider_core::time::UnixMs;
+
+pub use model::*;
+
+/// Why the store did not do what it was asked. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No space left. Reads still work; writes work again when there is space.
+    #[error("the store is full")]
+    Full,
+    /// The store cannot be reached or is stopping; worth trying again.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// A unique name or id is taken; the text names the field.
+    #[error("{0} is taken")]
+    Conflict(&'static str),
+    /// Anything else: a bug or a damaged store.
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything Postrider keeps.
+#[async_trait]
+pub trait Store: Send + Sync + Debug + 'static {
+    // ---- the life of a process -------------------------------------------------------------------------------
+
+    /// Starts a session: parks every row that a dead process held (due at once, uncounted), and tells per webhook
+    /// what waits. Called once, before anything else of the pipeline.
+    async fn begin(&self, now: UnixMs) -> Result<Vec<LaneSummary>>;
+
+    /// Parks the given held rows, due at once and uncounted: shutdown, pause, and overflow use it.
+    async fn release(&self, deliveries: Vec<DeliveryId>, now: UnixMs) -> Result<()>;
+
+    /// Whether the store answers; used by `/readyz`.
+    async fn ping(&self) -> Result<()>;
+
+    /// Depth of the queue and size of the store, for metrics.
+    async fn gauges(&self, now: UnixMs) -> Result<Gauges>;
+
+    /// Creates the day partitions of today and tomorrow, drops those older than `keep_days` that no pending
+    /// delivery needs, forgets idempotency keys past their span. Touches a bounded number of rows per call and
+    /// says whether more remains.
+    async fn sweep(&self, now: UnixMs, keep_days: u32) -> Result<SweepReport>;
+
+    // ---- hot path --------------------------------------------------------------------------------------------
+
+    /// Accepts events and their first deliveries, all or none, in the given order. An event whose idempotency key
+    /// (or external id) is already known to the tenant, from an earlier call or earlier in this one, is not
+    /// accepted again: its slot holds the first one's id.
+    async fn accept(&self, events: Vec<NewEvent>, now: UnixMs) -> Result<Vec<Accepted>>;
+
+    /// Records what came of held deliveries: finished rows go to history, retries are parked, statistics and
+    /// webhook health are updated, all in one transaction. The slot is `false` where the row was no longer held
+    /// by this process (canceled, taken over): nothing was changed for it.
+    async fn record(&self, outcomes: Vec<Recorded>, now: UnixMs) -> Result<Vec<bool>>;
+
+    /// Turns parked rows of one webhook that are due into held ones, oldest due first (`in_order`: by number,
+    /// and a row that is not due yet ends the list), at most `limit` rows and about `bytes_max` of payload (at
+    /// least one row).
+    async fn refill(
+        &self,
+        webhook: WebhookId,
+        in_order: bool,
+        now: UnixMs,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Refill>;
+
+    // ---- by hand ---------------------------------------------------------------------------------------------
+
+    /// Makes a delivery due at once. A parked one keeps its schedule (`resume_at`); a finished one goes back to
+    /// pending with its attempts, for one try. The row is parked; the caller wakes the lane.
+    async fn retry(&self, scope: Scope, delivery: DeliveryId, now: UnixMs) -> Result<Retried>;
+
+    /// Cancels a delivery that is parked or held (the caller has made sure that it is not in flight).
+    async fn cancel(&self, scope: Scope, delivery: DeliveryId, now: UnixMs) -> Result<Canceled>;
+
+    /// Cancels up to `limit` pending deliveries of a webhook that was disabled or deleted; the number canceled.
+    async fn cancel_pending(&self, webhook: WebhookId, detail: &str, limit: usize, now: UnixMs) -> Result<usize>;
+
+    /// Adds parked deliveries of existing events, due at once: replay of one event. Their ids, in order; `None`
+    /// when the event is gone or outside the scope.
+    async fn replay_event(
+        &self,
+        scope: Scope,
+        event: EventId,
+        webhooks: Vec<WebhookId>,
+        now: UnixMs,
+    ) -> Result<Option<Vec<DeliveryId>>>;
+
+    /// How many deliveries or events a bulk replay matches.
+    async fn replay_count(&self, select: &ReplaySelect) -> Result<u64>;
+    async fn replay_create(&self, replay: ReplayRecord, audit: AuditEntry) -> Result<()>;
+    async fn replay_get(&self, scope: Scope, id: ReplayId) -> Result<Option<ReplayRecord>>;
+    async fn replay_list(&self, scope: Scope, page: Page) -> Result<Listed<ReplayRecord>>;
+    /// Replays that still have something to do, at start.
+    async fn replay_unfinished(&self) -> Result<Vec<ReplayRecord>>;
+    /// The next matches after `cursor` in one total order (that of numbers), at most `limit`.
+    async fn replay_next(&self, select: &ReplaySelect, cursor: i64, limit: usize) -> Result<Vec<ReplayMatch>>;
+    /// Adds the parked deliveries and moves the replay's cursor and counters, in one transaction. `false` when
+    /// the replay is no longer running (canceled): nothing was added.
+    async fn replay_advance(&self, step: ReplayStep, now: UnixMs) -> Result<bool>;
+    /// Ends a running replay; what it has queued stays queued. `None` when it does not exist in the scope.
+    async fn replay_cancel(
+        &self,
+        scope: Scope,
+        id: ReplayId,
+        now: UnixMs,
+        audit: AuditEntry,
+    ) -> Result<Option<ReplayRecord>>;
+
+    // ---- history ---------------------------------------------------------------------------------------------
+
+    /// By sequence id or, if `key` is not one, by the id the publisher chose.
+    async fn event(&self, scope: Scope, key: &EventKey) -> Result<Option<EventRecord>>;
+    async fn events(&self, query: EventQuery) -> Result<Listed<EventRecord>>;
+    /// Pending and finished deliveries of one event, by number; at most [`WEBHOOKS_PER_TENANT_MAX`] × 2.
+    ///
+    /// [`WEBHOOKS_PER_TENANT_MAX`]: postrider_core::limits::WEBHOOKS_PER_TENANT_MAX
+    async fn event_deliveries(&self, event: EventId) -> Result<Vec<DeliveryRecord>>;
+    async fn delivery(&self, scope: Scope, id: DeliveryId) -> Result<Option<DeliveryRecord>>;
+    async fn deliveries(&self, query: DeliveryQuery) -> Result<Listed<DeliveryRecord>>;
+    /// All attempts of a delivery, oldest first, the last one included.
+    async fn attempts(&self, id: DeliveryId) -> Result<Vec<postrider_core::delivery::Attempt>>;
+    /// Exact counts and latency histograms by time bucket, from rollups, never from history.
+    async fn stats(&self, query: StatsQuery) -> Result<Stats>;
+    async fn health(&self, webhooks: &[WebhookId]) -> Result<Vec<WebhookHealth>>;
+
+    // ---- configuration: every change is audited in its own transaction -----------------------------------------
+
+    /// The whole configuration, for the catalog at start.
+    async fn configuration(&self) -> Result<Configuration>;
+    async fn put_partner(&self, partner: PartnerRecord, audit: AuditEntry) -> Result<()>;
+    async fn partners(&self, page: Page) -> Result<Listed<PartnerRecord>>;
+    async fn partner(&self, id: PartnerId) -> Result<Option<PartnerRecord>>;
+    /// Inserts or replaces. [`Error::Conflict`] when the external id is another tenant's.
+    async fn put_tenant(&self, tenant: TenantRecord, audit: AuditEntry) -> Result<()>;
+    /// Deletes the tenant with its webhooks, keys, event types and pending deliveries; history goes with retention.
+    async fn delete_tenant(&self, id: TenantId, audit: AuditEntry) -> Result<bool>;
+    async fn put_key(&self, key: KeyRecord, audit: AuditEntry) -> Result<()>;
+    async fn delete_key(&self, id: KeyId, audit: AuditEntry) -> Result<bool>;
+    async fn put_event_type(&self, event_type: EventTypeRecord, audit: AuditEntry) -> Result<()>;
+    async fn delete_event_type(&self, tenant: Option<TenantId>, name: &str, audit: AuditEntry) -> Result<bool>;
+    async fn put_webhook(&self, webhook: WebhookRecord, audit: AuditEntry) -> Result<()>;
+    /// Deletes the webhook; its pending deliveries are left for [`Store::cancel_pending`].
+    async fn delete_webhook(&self, id: WebhookId, audit: AuditEntry) -> Result<bool>;
+    async fn audit_log(&self, query: AuditQuery) -> Result<Listed<AuditRecord>>;
+    /// Appends an entry that belongs to no other change.
+    async fn audit(&self, entry: AuditEntry) -> Result<()>;
+
+    // ---- idempotent replies --------------------------------------------------------------------------------------
+
+    /// Claims `key` for a request whose body hashes to `fingerprint`; tells what is already known about it.
+    async fn idempotency_claim(&self, key: &ReplyKey, fingerprint: [u8; 32], now: UnixMs) -> Result<Claim>;
+    /// Keeps the (sealed) reply of a claimed request, or forgets the claim when `reply` is `None`.
+    async fn idempotency_finish(&self, key: &ReplyKey, reply: Option<StoredReply>, now: UnixMs) -> Result<()>;
+
+    // ---- small secrets of the deployment ---------------------------------------------------------------------------
+
+    /// A sealed value by name, such as the wrapped data key.
+    async fn get_setting(&self, name: &str) -> Result<Option<Vec<u8>>>;
+    async fn put_setting(&self, name: &str, value: Vec<u8>) -> Result<()>;
+
+    /// Waits for what was already handed over and closes the store; later calls are [`Error::Unavailable`].
+    async fn close(&self) -> Result<()>;
+}

@@ -1,0 +1,562 @@
+//! What goes in and out of the store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use postrider_core::delivery::{Attempt, AttemptError, DeliveryStatus, Progress, Trigger};
+use postrider_core::dialect::Dialect;
+use postrider_core::ids::{AuditId, DeliveryId, EventId, KeyId, PartnerId, ReplayId, TenantId, WebhookId};
+use postrider_core::time::UnixMs;
+use postrider_core::webhook::{WebhookSpec, WebhookStatus};
+use serde::{Deserialize, Serialize};
+
+/// Whose rows a call may see. What is outside does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The platform admin.
+    Platform,
+    Tenant(TenantId),
+}
+
+impl Scope {
+    /// Whether rows of `tenant` are inside.
+    pub fn covers(self, tenant: TenantId) -> bool {
+        match self {
+            Scope::Platform => true,
+            Scope::Tenant(own) => own == tenant,
+        }
+    }
+}
+
+// ---- events and deliveries ---------------------------------------------------------------------------------------
+
+/// Where an event came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    Api,
+    Test,
+}
+
+/// An accepted event as the pipeline needs it: shared by its deliveries, payload once.
+#[derive(Debug)]
+pub struct EventBody {
+    pub id: EventId,
+    pub external_id: Option<Box<str>>,
+    pub tenant_id: TenantId,
+    pub event_type: Box<str>,
+    pub occurred_at: UnixMs,
+    pub ordering_key: Option<Box<str>>,
+    pub source: Source,
+    /// W3C `traceparent` of the publisher's request, if it sent one.
+    pub trace_parent: Option<Box<str>>,
+    /// One JSON value, exactly as received; valid UTF-8.
+    pub data: Bytes,
+}
+
+/// An event about to be accepted.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    pub tenant_id: TenantId,
+    pub event_type: Box<str>,
+    /// `None`: when it is accepted.
+    pub occurred_at: Option<UnixMs>,
+    /// Chosen by the publisher; unique within the tenant while history is kept.
+    pub external_id: Option<Box<str>>,
+    pub idempotency_key: Option<Box<str>>,
+    pub ordering_key: Option<Box<str>>,
+    pub source: Source,
+    pub trace_parent: Option<Box<str>>,
+    pub data: Bytes,
+    /// Random bits of the event's id.
+    pub entropy: u64,
+    pub deliveries: Vec<NewDelivery>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct NewDelivery {
+    pub webhook_id: WebhookId,
+    /// Kept in memory by the caller; otherwise parked, due at once.
+    pub held: bool,
+    pub trigger: Trigger,
+}
+
+/// What became of one [`NewEvent`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// Its deliveries have the ids `first_delivery…`, one after the other, in the order given.
+    New {
+        id: EventId,
+        first_delivery: DeliveryId,
+    },
+    Repeat {
+        id: EventId,
+        external_id: Option<String>,
+    },
+}
+
+/// A held delivery, ready for its lane.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub delivery_id: DeliveryId,
+    pub webhook_id: WebhookId,
+    pub event: Arc<EventBody>,
+    pub trigger: Trigger,
+    pub replay_id: Option<ReplayId>,
+    pub progress: Progress,
+}
+
+/// What waits in the store for one webhook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneSummary {
+    pub webhook_id: WebhookId,
+    pub parked: u64,
+    pub next_due: UnixMs,
+}
+
+#[derive(Debug, Default)]
+pub struct Refill {
+    pub jobs: Vec<Job>,
+    /// When the next parked row is due (in the past if more are due now); `None` when nothing is parked.
+    pub next_due: Option<UnixMs>,
+}
+
+/// The end of one attempt, or of a delivery without one.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    pub delivery_id: DeliveryId,
+    pub webhook_id: WebhookId,
+    pub tenant_id: TenantId,
+    pub event_id: EventId,
+    pub event_type: Box<str>,
+    pub trigger: Trigger,
+    pub replay_id: Option<ReplayId>,
+    pub attempt: Option<Attempt>,
+    /// Attempts counted so far, this one included.
+    pub attempts: u32,
+    pub outcome: RecordedOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum RecordedOutcome {
+    Succeeded,
+    Failed,
+    /// Without an attempt: the webhook is gone. `error` says so.
+    Canceled {
+        error: AttemptError,
+    },
+    Retry {
+        due_at: UnixMs,
+        progress: Progress,
+    },
+    /// Parked again as it was, due at `due_at`, nothing counted.
+    Release {
+        due_at: UnixMs,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Retried {
+    NotFound,
+    /// It is already due, or held.
+    AlreadyDue,
+    Queued {
+        webhook_id: WebhookId,
+        tenant_id: TenantId,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Canceled {
+    NotFound,
+    /// It has ended already.
+    AlreadyEnded,
+    Done {
+        webhook_id: WebhookId,
+    },
+}
+
+/// An event as history shows it.
+#[derive(Clone, Debug)]
+pub struct EventRecord {
+    pub event: Arc<EventBody>,
+    pub accepted_at: UnixMs,
+    pub idempotency_key: Option<String>,
+}
+
+/// How an event is named from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventKey {
+    Id(EventId),
+    External(String),
+}
+
+/// A delivery as history shows it. The last attempt is inlined.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeliveryRecord {
+    pub id: DeliveryId,
+    pub event_id: EventId,
+    pub external_id: Option<String>,
+    pub event_type: String,
+    pub tenant_id: TenantId,
+    pub webhook_id: WebhookId,
+    /// Never [`DeliveryStatus::Delivering`]: only the pipeline knows that.
+    pub status: DeliveryStatus,
+    pub trigger: Trigger,
+    pub replay_id: Option<ReplayId>,
+    pub attempt_count: u32,
+    pub next_attempt_at: Option<UnixMs>,
+    pub created_at: UnixMs,
+    pub finished_at: Option<UnixMs>,
+    pub last_attempt: Option<Attempt>,
+    /// Why it ended without an attempt.
+    pub ended: Option<AttemptError>,
+}
+
+#[derive(Clone, Debug)]
+pub struct EventQuery {
+    pub scope: Scope,
+    pub event_type: Option<String>,
+    pub source: Option<Source>,
+    /// Accepted in `since..until`.
+    pub since: Option<UnixMs>,
+    pub until: Option<UnixMs>,
+    pub page: Page,
+}
+
+#[derive(Clone, Debug)]
+pub struct DeliveryQuery {
+    pub scope: Scope,
+    pub webhook_id: Option<WebhookId>,
+    pub event_id: Option<EventId>,
+    pub event_type: Option<String>,
+    /// `Delivering` is asked for as `Pending`.
+    pub status: Option<DeliveryStatus>,
+    /// Created in `since..until`.
+    pub since: Option<UnixMs>,
+    pub until: Option<UnixMs>,
+    pub page: Page,
+}
+
+/// One page, newest first: what stands strictly before `before`.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    pub before: Option<i64>,
+    pub limit: usize,
+}
+
+/// `next` is the `before` of the following page.
+#[derive(Clone, Debug)]
+pub struct Listed<T> {
+    pub items: Vec<T>,
+    pub next: Option<i64>,
+}
+
+// ---- replays -------------------------------------------------------------------------------------------------------
+
+/// What a bulk replay takes, always of one tenant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplaySelect {
+    pub tenant_id: TenantId,
+    /// Events accepted in `since..until`.
+    pub since: UnixMs,
+    pub until: UnixMs,
+    /// Empty: every type. Patterns as in subscriptions.
+    pub types: postrider_core::subscription::Subscriptions,
+    /// Empty: every status; only finished deliveries ever match.
+    pub statuses: Vec<DeliveryStatus>,
+    pub webhook_id: Option<WebhookId>,
+    pub targets: ReplayTargets,
+}
+
+/// To whom matched events go again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplayTargets {
+    /// Each matched delivery to its own webhook: matches are deliveries.
+    Original,
+    /// Each matched event to whoever is subscribed now: matches are events.
+    Current,
+    /// Each matched event to this webhook: matches are events.
+    Webhook(WebhookId),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplayStatus {
+    Running,
+    Finished,
+    Canceled,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplayRecord {
+    pub id: ReplayId,
+    pub select: ReplaySelect,
+    pub rate_per_second: Option<f64>,
+    pub status: ReplayStatus,
+    /// Matches counted when it started.
+    pub matched: u64,
+    /// Matches handled so far.
+    pub done: u64,
+    /// Deliveries queued so far.
+    pub queued: u64,
+    pub cursor: i64,
+    pub created_at: UnixMs,
+    pub finished_at: Option<UnixMs>,
+}
+
+/// One match: an event, and for [`ReplayTargets::Original`] the webhook it went to.
+#[derive(Clone, Debug)]
+pub struct ReplayMatch {
+    /// The cursor after this match.
+    pub cursor: i64,
+    pub event: Arc<EventBody>,
+    pub webhook_id: Option<WebhookId>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ReplayStep {
+    pub id: ReplayId,
+    pub tenant_id: TenantId,
+    pub deliveries: Vec<(EventId, WebhookId)>,
+    pub cursor: i64,
+    pub done: u64,
+    pub finished: bool,
+}
+
+// ---- statistics ------------------------------------------------------------------------------------------------------
+
+#[derive(Clone, Debug)]
+pub struct StatsQuery {
+    pub scope: Scope,
+    pub webhook_id: Option<WebhookId>,
+    pub since: UnixMs,
+    pub until: UnixMs,
+    /// Width of a bucket of the series, milliseconds: a multiple of [`ROLLUP_MS`].
+    pub bucket_ms: i64,
+}
+
+/// Width of the stored buckets, milliseconds.
+pub const ROLLUP_MS: i64 = 5 * 60 * 1000;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Deliveries that ended in the window.
+    pub succeeded: u64,
+    pub failed: u64,
+    pub canceled: u64,
+    /// Attempts made in the window, by status code (`0`: none received).
+    pub attempts: u64,
+    pub by_status_code: BTreeMap<u16, u64>,
+    /// Deliveries pending now.
+    pub pending: u64,
+    /// Over attempts that got a reply, milliseconds; within 3.2 % (see `histogram`).
+    pub latency: Option<Latency>,
+    pub last_success_at: Option<UnixMs>,
+    pub last_failure_at: Option<UnixMs>,
+    pub series: Vec<StatsPoint>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    pub avg_ms: f64,
+    pub p50_ms: u32,
+    pub p95_ms: u32,
+    pub p99_ms: u32,
+    pub max_ms: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatsPoint {
+    /// Start of the bucket.
+    pub at: UnixMs,
+    pub succeeded: u64,
+    pub failed: u64,
+}
+
+/// How a webhook has been doing; all `None` before its first attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookHealth {
+    pub webhook_id: WebhookId,
+    pub last_delivery_at: Option<UnixMs>,
+    pub last_success_at: Option<UnixMs>,
+    pub last_failure_at: Option<UnixMs>,
+    /// Whether the last attempt succeeded.
+    pub last_succeeded: Option<bool>,
+    /// Since when nothing but failures.
+    pub failing_since: Option<UnixMs>,
+    pub consecutive_failures: u32,
+    /// A delivery failed for good and none has succeeded since.
+    pub failing: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    pub pending: u64,
+    pub oldest_due: Option<UnixMs>,
+    pub store_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SweepReport {
+    pub days_dropped: u32,
+    pub rows_removed: u64,
+    pub more: bool,
+}
+
+// ---- configuration -----------------------------------------------------------------------------------------------------
+
+#[derive(Clone, Debug, Default)]
+pub struct Configuration {
+    pub partners: Vec<PartnerRecord>,
+    pub tenants: Vec<TenantRecord>,
+    pub keys: Vec<KeyRecord>,
+    pub event_types: Vec<EventTypeRecord>,
+    pub webhooks: Vec<WebhookRecord>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartnerRecord {
+    pub id: PartnerId,
+    pub name: String,
+    pub created_at: UnixMs,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantRecord {
+    pub id: TenantId,
+    pub name: String,
+    pub partner_id: Option<PartnerId>,
+    pub external_id: Option<String>,
+    /// Default dialect of its webhooks.
+    pub dialect: Dialect,
+    pub created_at: UnixMs,
+    pub updated_at: UnixMs,
+}
+
+/// What a key or user may do within its tenant. Ordered: each includes the ones before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Viewer,
+    Member,
+    Admin,
+    Owner,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRecord {
+    pub id: KeyId,
+    pub tenant_id: TenantId,
+    pub name: String,
+    pub role: Role,
+    /// Empty: all that the role allows.
+    pub scopes: Vec<String>,
+    /// SHA-256 of the key.
+    pub hash: [u8; 32],
+    /// The first characters, to recognise it by.
+    pub shown_prefix: String,
+    pub expires_at: Option<UnixMs>,
+    pub created_at: UnixMs,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventTypeRecord {
+    /// `None`: of the platform, seen by every tenant.
+    pub tenant_id: Option<TenantId>,
+    pub name: String,
+    pub group: Option<String>,
+    pub description: Option<String>,
+    pub schema: Option<serde_json::Value>,
+    pub example: Option<serde_json::Value>,
+    pub deprecated: bool,
+    pub created_at: UnixMs,
+    pub updated_at: UnixMs,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct WebhookRecord {
+    pub id: WebhookId,
+    pub tenant_id: TenantId,
+    pub spec: WebhookSpec,
+    pub status: WebhookStatus,
+    pub disabled_reason: Option<String>,
+    /// `WebhookSecrets` as sealed by [`crate::sealing`].
+    pub sealed_secrets: Vec<u8>,
+    /// Made by `postrider listen`; removed at start.
+    pub temporary: bool,
+    pub created_at: UnixMs,
+    pub updated_at: UnixMs,
+}
+
+/// Who did something, from where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// `admin`, `key_…`, or `system`.
+    pub id: String,
+    pub address: Option<std::net::IpAddr>,
+    pub request_id: Option<String>,
+}
+
+/// One change. `before` and `after` never contain a secret.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditEntry {
+    pub id: AuditId,
+    pub at: UnixMs,
+    pub tenant_id: Option<TenantId>,
+    pub actor: Actor,
+    /// Such as `webhook.created`.
+    pub action: String,
+    /// Outer id of what was changed.
+    pub target: String,
+    pub before: Option<serde_json::Value>,
+    pub after: Option<serde_json::Value>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditRecord {
+    /// Position in the log; the cursor.
+    pub number: i64,
+    pub entry: AuditEntry,
+}
+
+#[derive(Clone, Debug)]
+pub struct AuditQuery {
+    pub scope: Scope,
+    pub actor: Option<String>,
+    pub action: Option<String>,
+    pub since: Option<UnixMs>,
+    pub page: Page,
+}
+
+// ---- idempotent replies ------------------------------------------------------------------------------------------------
+
+/// One `Idempotency-Key` of one caller on one route.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ReplyKey {
+    /// Actor id.
+    pub caller: String,
+    /// Method and path.
+    pub route: String,
+    pub key: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredReply {
+    pub status: u16,
+    /// Sealed: it may hold a secret that is shown once.
+    pub sealed_body: Vec<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Ours: do the work, then finish.
+    Fresh,
+    /// The same request is still being worked on.
+    InProgress,
+    /// The key was used with another body.
+    Mismatch,
+    Done(StoredReply),
+}

@@ -7,11 +7,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use postrider_core::delivery::Attempt;
+use postrider_core::egress_policy::EgressPolicy;
 use postrider_core::ids::{DeliveryId, EventId, ReplayId, TenantId, WebhookId};
 use postrider_core::time::UnixMs;
 use serde_json::value::RawValue;
 
-use crate::store::{self, Actor, ReplayRecord, ReplaySelect, Scope};
+use crate::ambient::Ambient;
+use crate::catalog::Catalog;
+use crate::egress::Transport;
+use crate::sealing::Sealer;
+use crate::store::{self, Actor, ReplayRecord, ReplaySelect, Scope, Store};
 
 /// An event to publish; already checked for form.
 #[derive(Clone, Debug)]
@@ -67,11 +72,50 @@ pub enum ByHand {
     AlreadySo,
 }
 
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// What the pipeline is made of; `app` fills it in.
+pub struct Parts {
+    pub store: Arc<dyn Store>,
+    pub catalog: Arc<Catalog>,
+    pub ambient: Arc<dyn Ambient>,
+    pub sealer: Arc<Sealer>,
+    /// Where deliveries of temporary webhooks go.
+    pub listeners: Arc<dyn Transport>,
+    /// Makes the client of one dispatch thread.
+    pub client: Box<dyn Fn() -> Arc<dyn Transport> + Send + Sync>,
+    pub policy: EgressPolicy,
+    pub options: Options,
+}
+
+/// The operator's choices that concern the pipeline.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Threads that own lanes and connections; at least one.
+    pub dispatch_threads: usize,
+    pub keep_days: u32,
+    /// Nothing but failures for so long disables a webhook; `None`: never.
+    pub auto_disable_after: Option<Duration>,
+}
+
 /// The running pipeline.
 #[derive(Debug)]
 pub struct Engine {}
 
 impl Engine {
+    /// Starts the pipeline: takes over what a dead process left, then dispatches. Call within a tokio runtime.
+    ///
+    /// # Errors
+    /// The store's, from [`Store::begin`].
+    pub async fn start(parts: Parts) -> store::Result<Arc<Engine>> {
+        let _ = parts;
+        unimplemented!("pipeline")
+    }
+
     /// Accepts events, all or none. On disk when it returns.
     ///
     /// # Errors

@@ -80,13 +80,18 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// by this process (canceled, taken over): nothing was changed for it.
     async fn record(&self, outcomes: Vec<Recorded>, now: UnixMs) -> Result<Vec<bool>>;
 
-    /// Turns parked rows of one webhook that are due into held ones, oldest due first (`in_order`: by number,
-    /// and a row that is not due yet ends the list), at most `limit` rows and about `bytes_max` of payload (at
-    /// least one row).
+    /// Turns parked rows of one webhook that are due into held ones, at most `limit` rows and about `bytes_max` of
+    /// payload (at least one row). Which ones depends on the webhook's order:
+    ///
+    /// - `None`: the oldest due first.
+    /// - `Strict`: by number; a row that is not due yet ends the list.
+    /// - `ByKey`: by number; rows whose event has an ordering key are left out while an earlier parked row of the
+    ///   same webhook and key is not due yet (they may be given that row's due time, so that they are looked at once
+    ///   per wait and not at every call). Rows without a key are as in `None`.
     async fn refill(
         &self,
         webhook: WebhookId,
-        in_order: bool,
+        order: postrider_core::webhook::Ordering,
         now: UnixMs,
         limit: usize,
         bytes_max: usize,

@@ -1,1 +1,59 @@
-fn main() {}
+//! The project's own commands, run as `cargo xtask …`.
+//!
+//! `cargo xtask test` is the test command of the README and of CI: it runs every stage in order, installs what a
+//! stage needs and is missing, stops at the first failure, and closes with one line of totals.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user")]
+
+mod conformance;
+mod licences;
+mod run;
+mod stages;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Postrider's development commands.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the tests: every stage, or those chosen.
+    Test(TestArguments),
+}
+
+#[derive(clap::Args)]
+struct TestArguments {
+    /// Run only these stages.
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Leave these stages out.
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    skip: Vec<String>,
+    /// Print the stages and what each of them proves.
+    #[arg(long)]
+    list: bool,
+    /// Passed to the test runners of the chosen stages: a filter on test names.
+    #[arg(last = true, value_name = "FILTER")]
+    filter: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let Arguments { command: Command::Test(arguments) } = Arguments::parse();
+    if arguments.list {
+        stages::list();
+        return ExitCode::SUCCESS;
+    }
+    match stages::run(&arguments.only, &arguments.skip, &arguments.filter) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

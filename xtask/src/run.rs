@@ -1,0 +1,109 @@
+//! Running other programs, and counting what test runners report.
+
+use std::io::{BufRead, BufReader};
+use std::ops::{Add, AddAssign};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// Tests that ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+}
+
+impl Add for Counts {
+    type Output = Counts;
+    fn add(self, other: Counts) -> Counts {
+        Counts { passed: self.passed + other.passed, failed: self.failed + other.failed }
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
+        *self = *self + other;
+    }
+}
+
+/// The workspace's root.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
+}
+
+/// The cargo that runs us, in the workspace's root, without standard input.
+pub(crate) fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(root()).stdin(Stdio::null());
+    command
+}
+
+/// Runs `command`; its output goes straight to ours.
+///
+/// # Errors
+/// It cannot be started, or fails: `hint` says what that means.
+pub(crate) fn checked(command: &mut Command, hint: &str) -> Result<()> {
+    println!("$ {}", shown(command));
+    let status = command.status().with_context(|| format!("cannot start `{}`", shown(command)))?;
+    if !status.success() {
+        bail!("`{}` ended with {status}: {hint}", shown(command));
+    }
+    Ok(())
+}
+
+/// Runs a test runner, passes its output on, and adds up what it reports.
+///
+/// # Errors
+/// It cannot be started, or fails.
+pub(crate) fn counted(command: &mut Command) -> Result<Counts> {
+    println!("$ {}", shown(command));
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start `{}`", shown(command)))?;
+    let mut counts = Counts::default();
+    for line in BufReader::new(child.stdout.take().expect("stdout is piped")).split(b'\n') {
+        let line = String::from_utf8_lossy(&line?).into_owned();
+        println!("{line}");
+        counts += reported(&line).unwrap_or_default();
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("`{}` ended with {status} ({} passed, {} failed)", shown(command), counts.passed, counts.failed);
+    }
+    Ok(counts)
+}
+
+/// What a closing line of `cargo test` or pytest says.
+fn reported(line: &str) -> Option<Counts> {
+    let is_cargo = line.starts_with("test result: ");
+    let is_pytest = line.starts_with('=') && line.ends_with('=') && line.contains(" in ");
+    if !is_cargo && !is_pytest {
+        return None;
+    }
+    let words: Vec<&str> = line.split([' ', ',', ';', '.']).filter(|word| !word.is_empty()).collect();
+    let before = |wanted: &str| {
+        let at = words.iter().position(|word| *word == wanted)?;
+        words.get(at.checked_sub(1)?)?.parse().ok()
+    };
+    Some(Counts { passed: before("passed").unwrap_or(0), failed: before("failed").unwrap_or(0) })
+}
+
+fn shown(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let words = std::iter::once(program).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_lines_of_both_runners_are_counted_and_nothing_else_is() {
+        let cargo = "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s";
+        assert_eq!(reported(cargo), Some(Counts { passed: 12, failed: 0 }));
+        let pytest = "=================== 2 failed, 31 passed, 1 skipped in 12.34s ===================";
+        assert_eq!(reported(pytest), Some(Counts { passed: 31, failed: 2 }));
+        assert_eq!(reported("test it_says_that_3 passed ... ok"), None);
+    }
+}

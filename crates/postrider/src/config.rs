@@ -1,13 +1,34 @@
-//! The operator's switches: environment over flags' defaults over a TOML file. The only reader of the environment.
+//! The operator's switches: flags over environment over a TOML file over defaults. The only reader of the environment.
+//!
+//! One table ([`settings::SETTINGS`]) names every switch once; flags, variables, TOML keys, `postrider config
+//! print|check|sample` and `docs/configuration.md` are all made from it. Loading reports every mistake at once, each
+//! with the name of the switch, where its value came from and the value itself (secrets masked).
+
+mod flags;
+mod keys;
+mod load;
+mod parse;
+mod report;
+mod settings;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Result;
 use ipnet::IpNet;
 use postrider_core::egress_policy::EgressPolicy;
 use postrider_core::signing::Secret;
 use url::Url;
+
+use crate::ambient::Ambient;
+use crate::sealing::MasterKey;
+
+pub use flags::ConfigFlags;
+pub use keys::{ADMIN_KEY_FILE, MASTER_KEY_FILE, permission_problem};
+pub use load::{ConfigError, Loaded, Origin, Problem, Sources, client_variable};
+pub use report::{markdown, sample};
+pub use settings::{SETTINGS, Setting};
 
 /// Checked configuration of `postrider serve`.
 #[derive(Clone, Debug)]
@@ -15,6 +36,7 @@ pub struct Config {
     pub listen: SocketAddr,
     pub data: PathBuf,
     pub admin_key: Secret,
+    pub master_key: MasterKey,
     pub public_url: Option<Url>,
     pub egress: EgressPolicy,
     /// PEM files with further certificate authorities.
@@ -27,6 +49,137 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// Nothing but failures for so long disables a webhook; `None`: never.
     pub auto_disable_after: Option<Duration>,
-    /// Requests a second per API key, and burst.
+    /// Requests a second per API key, and burst; 0 is no limit.
     pub api_rate_per_second: u32,
+    /// Threads that own lanes and connections.
+    pub dispatch_threads: usize,
+    pub log: LogOptions,
+    /// Where traces go, as an OTLP/HTTP base address; `None`: nowhere, at no cost.
+    pub otlp_endpoint: Option<Url>,
 }
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// A level, or directives such as `info,postrider::pipeline=debug`.
+    pub filter: String,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    Text,
+    Json,
+}
+
+/// A configuration whose keys are at hand, and what the operator should be told about them.
+#[derive(Debug)]
+pub struct Opened {
+    pub config: Config,
+    /// Set when the admin key was made just now: the file it was written to.
+    pub new_admin_key: Option<PathBuf>,
+    pub warnings: Vec<String>,
+}
+
+/// A configuration that is checked but has no keys yet: reading it changed nothing on disk.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// Its keys are placeholders until [`Checked::open`]; so it is not handed out.
+    config: Config,
+    admin_key: Option<Secret>,
+    master_key: Option<MasterKey>,
+}
+
+impl Checked {
+    /// The defaults of every switch.
+    pub fn defaults() -> Checked {
+        let mut checked = Checked::blank();
+        for setting in SETTINGS {
+            setting.apply(&mut checked, setting.default).expect("a test applies every default");
+        }
+        checked
+    }
+
+    /// What the table fills in.
+    fn blank() -> Checked {
+        let config = Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            data: PathBuf::new(),
+            admin_key: Secret::new(String::new()),
+            master_key: MasterKey::new([0; 32], "nowhere"),
+            public_url: None,
+            egress: EgressPolicy::default(),
+            egress_ca_files: Vec::new(),
+            egress_proxy: None,
+            retention_days: 0,
+            trusted_proxies: Vec::new(),
+            shutdown_grace: Duration::ZERO,
+            auto_disable_after: None,
+            api_rate_per_second: 0,
+            dispatch_threads: 0,
+            log: LogOptions { filter: String::new(), format: LogFormat::Auto },
+            otlp_endpoint: None,
+        };
+        Checked { config, admin_key: None, master_key: None }
+    }
+
+    /// Creates the data directory and the missing keys in it, and reads the others.
+    ///
+    /// # Errors
+    /// The directory or a key file cannot be used.
+    pub fn open(self, ambient: &dyn Ambient) -> Result<Opened> {
+        let mut warnings = Vec::new();
+        let Checked { mut config, admin_key, master_key } = self;
+        keys::ensure_data_directory(&config.data, &mut warnings)?;
+        config.master_key = match master_key {
+            Some(key) => key,
+            None => keys::master_key(&config.data, ambient, &mut warnings)?,
+        };
+        let (admin_key, new_admin_key) = match admin_key {
+            Some(key) => (key, None),
+            None => keys::admin_key(&config.data, ambient, &mut warnings)?,
+        };
+        config.admin_key = admin_key;
+        Ok(Opened { config, new_admin_key, warnings })
+    }
+
+    /// A configuration for a server within this process (`postrider demo`, tests): everything as by default, then
+    /// changed by `change`, which must not touch the keys.
+    ///
+    /// # Errors
+    /// As [`Checked::open`].
+    pub fn open_with(self, ambient: &dyn Ambient, change: impl FnOnce(&mut Config)) -> Result<Opened> {
+        let mut checked = self;
+        change(&mut checked.config);
+        checked.open(ambient)
+    }
+
+    pub fn data(&self) -> &std::path::Path {
+        &self.config.data
+    }
+
+    pub fn listen(&self) -> SocketAddr {
+        self.config.listen
+    }
+
+    pub fn log(&self) -> &LogOptions {
+        &self.config.log
+    }
+
+    pub fn otlp_endpoint(&self) -> Option<&Url> {
+        self.config.otlp_endpoint.as_ref()
+    }
+
+    pub fn egress(&self) -> &EgressPolicy {
+        &self.config.egress
+    }
+
+    pub fn egress_ca_files(&self) -> &[PathBuf] {
+        &self.config.egress_ca_files
+    }
+}
+
+#[cfg(test)]
+mod tests;

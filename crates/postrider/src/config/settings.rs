@@ -1,0 +1,233 @@
+//! The table of switches.
+#![allow(clippy::unit_arg, reason = "one assignment a line keeps the table a table")]
+
+use std::path::PathBuf;
+
+use postrider_core::signing::Secret;
+
+use super::parse::{self, Parsed};
+use super::{Checked, LogFormat};
+use crate::sealing::MasterKey;
+
+/// One switch of the operator.
+#[derive(Debug)]
+pub struct Setting {
+    /// Key in the TOML file. The flag has dashes for underscores, the variable is in capitals behind `POSTRIDER_`.
+    pub name: &'static str,
+    /// As it would be written; empty: not set.
+    pub default: &'static str,
+    /// What a value looks like, in a word.
+    pub value: &'static str,
+    /// One or two sentences.
+    pub help: &'static str,
+    /// Masked wherever it is shown; has no flag, since other users see the flags of a process.
+    pub secret: bool,
+    /// A further variable that is read when ours is not set, because a standard names it.
+    pub standard_variable: Option<&'static str>,
+    apply: fn(&mut Checked, &str) -> Parsed<()>,
+}
+
+impl Setting {
+    /// Its environment variable.
+    pub fn variable(&self) -> String {
+        format!("POSTRIDER_{}", self.name.to_ascii_uppercase())
+    }
+
+    /// Its flag, without the leading dashes; none for secrets.
+    pub fn flag(&self) -> Option<String> {
+        (!self.secret).then(|| self.name.replace('_', "-"))
+    }
+
+    /// Takes a value over.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub(super) fn apply(&self, checked: &mut Checked, value: &str) -> Parsed<()> {
+        (self.apply)(checked, value.trim())
+    }
+}
+
+/// What most switches have.
+const PLAIN: Setting = Setting {
+    name: "",
+    default: "",
+    value: "",
+    help: "",
+    secret: false,
+    standard_variable: None,
+    apply: |_, _| Ok(()),
+};
+
+/// Every switch, in the order in which it is shown.
+pub static SETTINGS: &[Setting] = &[
+    Setting {
+        name: "listen",
+        default: "127.0.0.1:8080",
+        value: "address:port",
+        help: "Address to serve. 0.0.0.0:8080 (or [::]:8080) serves every interface.",
+        apply: |checked, value| Ok(checked.config.listen = parse::listen(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "data",
+        default: "./postrider-data",
+        value: "directory",
+        help: "Data directory of the embedded store and of the generated keys. Created with mode 0700.",
+        apply: |checked, value| Ok(checked.config.data = parse::required_path(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "store",
+        default: "embedded",
+        value: "embedded",
+        help: "Where everything is kept. This version has the embedded SQLite store in the data directory only.",
+        apply: |_, value| parse::store(value),
+        ..PLAIN
+    },
+    Setting {
+        name: "admin_key",
+        value: "text",
+        help: "Platform admin key. When not set, one is generated once into <data>/admin.key (mode 0600) and shown at \
+               the first start.",
+        secret: true,
+        apply: |checked, value| Ok(checked.admin_key = parse::admin_key(value)?.map(Secret::new)),
+        ..PLAIN
+    },
+    Setting {
+        name: "master_key",
+        value: "base64 of 32 bytes",
+        help: "Key that wraps the key with which secrets are encrypted at rest. When not set, one is generated once \
+               into <data>/master.key (mode 0600). `postrider keys generate-master` prints a fresh one.",
+        secret: true,
+        apply: |checked, value| {
+            let parsed = (!value.is_empty()).then(|| MasterKey::parse(value, "POSTRIDER_MASTER_KEY"));
+            Ok(checked.master_key = parsed.transpose().map_err(|error| error.to_string())?)
+        },
+        ..PLAIN
+    },
+    Setting {
+        name: "public_url",
+        value: "https://host",
+        help: "Origin used in links. When not set, it is taken from the request.",
+        apply: |checked, value| Ok(checked.config.public_url = parse::optional_url(value, &["http", "https"])?),
+        ..PLAIN
+    },
+    Setting {
+        name: "egress_allow",
+        value: "CIDR,…",
+        help: "Address ranges exempt from the egress guard: reachable though private, over plain http too, and on \
+               ports 1024-65535.",
+        apply: |checked, value| Ok(checked.config.egress.allow = parse::networks(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "egress_ports",
+        default: "80,443,8080,8443",
+        value: "port,…",
+        help: "Ports that deliveries may dial; ranges such as 9000-9010 are allowed.",
+        apply: |checked, value| Ok(checked.config.egress.ports = parse::ports(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "allow_http",
+        default: "false",
+        value: "true|false",
+        help: "Accept http:// webhook URLs. They are always accepted for addresses in egress_allow.",
+        apply: |checked, value| Ok(checked.config.egress.allow_http = parse::switch(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "egress_ca_files",
+        value: "file,…",
+        help: "PEM files with certificate authorities that are trusted beside the system's.",
+        apply: |checked, value| Ok(checked.config.egress_ca_files = parse::list(value).map(PathBuf::from).collect()),
+        ..PLAIN
+    },
+    Setting {
+        name: "egress_proxy",
+        value: "http://host:port",
+        help: "Forward proxy for all deliveries. The proxy variables of the environment are ignored.",
+        apply: |checked, value| Ok(checked.config.egress_proxy = parse::optional_url(value, &["http"])?),
+        ..PLAIN
+    },
+    Setting {
+        name: "retention_days",
+        default: "7",
+        value: "days",
+        help: "How long events, deliveries and attempts are kept.",
+        apply: |checked, value| Ok(checked.config.retention_days = parse::number(value, 1, 3650)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "trusted_proxies",
+        value: "CIDR,…",
+        help: "Proxies whose X-Forwarded-For is believed.",
+        apply: |checked, value| Ok(checked.config.trusted_proxies = parse::networks(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "shutdown_grace",
+        default: "20s",
+        value: "duration",
+        help: "How long SIGTERM waits for requests and attempts in flight. What does not end in time is released, \
+               uncounted, and resumes at the next start.",
+        apply: |checked, value| Ok(checked.config.shutdown_grace = parse::duration(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "auto_disable_after",
+        default: "5d",
+        value: "duration|off",
+        help: "A webhook that has seen nothing but failures for so long is disabled.",
+        apply: |checked, value| Ok(checked.config.auto_disable_after = parse::duration_or_off(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "api_rate",
+        default: "off",
+        value: "requests|off",
+        help: "Requests a second that one API key may make, also its burst; beyond it, 429 with Retry-After.",
+        apply: |checked, value| Ok(checked.config.api_rate_per_second = parse::rate_or_off(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "dispatch_threads",
+        default: "auto",
+        value: "count|auto",
+        help: "Threads that make deliveries, each with its own connections. auto: one for every two processors.",
+        apply: |checked, value| Ok(checked.config.dispatch_threads = parse::threads(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "log",
+        default: "info",
+        value: "level",
+        help: "error, warn, info, debug or trace; or per module: info,postrider::pipeline=debug.",
+        apply: |checked, value| Ok(checked.config.log.filter = parse::log_filter(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "log_format",
+        default: "auto",
+        value: "auto|text|json",
+        help: "auto: text on a terminal, JSON otherwise.",
+        apply: |checked, value| {
+            checked.config.log.format = match value {
+                "auto" => LogFormat::Auto,
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                _ => return Err("must be auto, text or json".to_owned()),
+            };
+            Ok(())
+        },
+        ..PLAIN
+    },
+    Setting {
+        name: "otlp_endpoint",
+        value: "http://host:4318",
+        help: "OpenTelemetry collector that takes traces by OTLP over HTTP (protobuf). When not set, no trace is made.",
+        standard_variable: Some("OTEL_EXPORTER_OTLP_ENDPOINT"),
+        apply: |checked, value| Ok(checked.config.otlp_endpoint = parse::optional_url(value, &["http", "https"])?),
+        ..PLAIN
+    },
+];

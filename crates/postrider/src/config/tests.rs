@@ -1,0 +1,302 @@
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use clap::{Args, FromArgMatches};
+
+use super::*;
+use crate::ambient::System;
+
+fn variables(pairs: &[(&str, &str)]) -> Sources {
+    let environment = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Sources { environment, ..Sources::default() }
+}
+
+/// The one message about a bad value.
+fn refusal(name: &str, value: &str) -> String {
+    let error = variables(&[(name, value)]).load().unwrap_err();
+    assert_eq!(error.0.len(), 1, "{error}");
+    error.to_string()
+}
+
+#[test]
+fn without_any_source_the_documented_defaults_hold() {
+    let checked = Sources::default().load().unwrap().checked;
+    let config = &checked.config;
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.data, PathBuf::from("./postrider-data"));
+    assert_eq!(config.egress.ports, [80, 443, 8080, 8443]);
+    assert!(!config.egress.allow_http);
+    assert_eq!(config.retention_days, 7);
+    assert_eq!(config.shutdown_grace, Duration::from_secs(20));
+    assert_eq!(config.auto_disable_after, Some(Duration::from_secs(5 * 86_400)));
+    assert_eq!(config.api_rate_per_second, 0);
+    assert!(config.dispatch_threads >= 1);
+    assert!(config.otlp_endpoint.is_none());
+    assert_eq!(format!("{config:?}"), format!("{:?}", Checked::defaults().config));
+}
+
+#[test]
+fn every_switch_takes_a_good_value_from_its_variable() {
+    let master = MasterKey::new([3; 32], "").encoded();
+    let loaded = variables(&[
+        ("POSTRIDER_LISTEN", "localhost:9000"),
+        ("POSTRIDER_DATA", "/var/lib/postrider"),
+        ("POSTRIDER_STORE", "embedded"),
+        ("POSTRIDER_ADMIN_KEY", "an-admin-key"),
+        ("POSTRIDER_MASTER_KEY", &master),
+        ("POSTRIDER_PUBLIC_URL", "https://hooks.example.com"),
+        ("POSTRIDER_EGRESS_ALLOW", "10.1.2.3/8, ::1, 192.168.0.7"),
+        ("POSTRIDER_EGRESS_PORTS", "443, 9000-9002"),
+        ("POSTRIDER_ALLOW_HTTP", "true"),
+        ("POSTRIDER_EGRESS_CA_FILES", "/a.pem,/b.pem"),
+        ("POSTRIDER_EGRESS_PROXY", "http://proxy:3128"),
+        ("POSTRIDER_RETENTION_DAYS", "30"),
+        ("POSTRIDER_TRUSTED_PROXIES", "172.16.0.0/12"),
+        ("POSTRIDER_SHUTDOWN_GRACE", "1500ms"),
+        ("POSTRIDER_AUTO_DISABLE_AFTER", "off"),
+        ("POSTRIDER_API_RATE", "100"),
+        ("POSTRIDER_DISPATCH_THREADS", "3"),
+        ("POSTRIDER_LOG", "warn,postrider::pipeline=debug"),
+        ("POSTRIDER_LOG_FORMAT", "json"),
+        ("POSTRIDER_OTLP_ENDPOINT", "http://collector:4318"),
+    ])
+    .load()
+    .unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    assert!(
+        loaded.values.iter().all(|value| value.origin == Origin::Variable(value.setting.variable())),
+        "every switch of the table is in this test"
+    );
+    let config = &loaded.checked.config;
+    assert_eq!(config.listen.to_string(), "127.0.0.1:9000");
+    assert_eq!(config.data, PathBuf::from("/var/lib/postrider"));
+    assert_eq!(loaded.checked.admin_key.as_ref().unwrap().reveal(), "an-admin-key");
+    assert_eq!(loaded.checked.master_key.as_ref().unwrap().encoded(), master);
+    assert_eq!(config.public_url.as_ref().unwrap().as_str(), "https://hooks.example.com/");
+    let allowed: Vec<String> = config.egress.allow.iter().map(ToString::to_string).collect();
+    assert_eq!(allowed, ["10.0.0.0/8", "::1/128", "192.168.0.7/32"]);
+    assert_eq!(config.egress.ports, [443, 9000, 9001, 9002]);
+    assert!(config.egress.allow_http);
+    assert_eq!(config.egress_ca_files, [PathBuf::from("/a.pem"), PathBuf::from("/b.pem")]);
+    assert_eq!(config.egress_proxy.as_ref().unwrap().host_str(), Some("proxy"));
+    assert_eq!(config.retention_days, 30);
+    assert_eq!(config.trusted_proxies.len(), 1);
+    assert_eq!(config.shutdown_grace, Duration::from_millis(1500));
+    assert_eq!(config.auto_disable_after, None);
+    assert_eq!(config.api_rate_per_second, 100);
+    assert_eq!(config.dispatch_threads, 3);
+    assert_eq!(config.log.filter, "warn,postrider::pipeline=debug");
+    assert_eq!(config.log.format, LogFormat::Json);
+    assert_eq!(config.otlp_endpoint.as_ref().unwrap().port(), Some(4318));
+}
+
+#[test]
+fn every_switch_refuses_a_bad_value_by_name() {
+    let bad = [
+        ("POSTRIDER_LISTEN", "8080"),
+        ("POSTRIDER_LISTEN", "127.0.0.1"),
+        ("POSTRIDER_STORE", "redis://x"),
+        ("POSTRIDER_PUBLIC_URL", "hooks.example.com"),
+        ("POSTRIDER_PUBLIC_URL", "ftp://x"),
+        ("POSTRIDER_EGRESS_ALLOW", "10.0.0.0/8,ten"),
+        ("POSTRIDER_EGRESS_PORTS", "0"),
+        ("POSTRIDER_EGRESS_PORTS", "9-1"),
+        ("POSTRIDER_EGRESS_PORTS", ","),
+        ("POSTRIDER_ALLOW_HTTP", "maybe"),
+        ("POSTRIDER_EGRESS_PROXY", "socks5://x"),
+        ("POSTRIDER_RETENTION_DAYS", "0"),
+        ("POSTRIDER_RETENTION_DAYS", "a week"),
+        ("POSTRIDER_TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("POSTRIDER_SHUTDOWN_GRACE", "20"),
+        ("POSTRIDER_AUTO_DISABLE_AFTER", "never"),
+        ("POSTRIDER_API_RATE", "-1"),
+        ("POSTRIDER_DISPATCH_THREADS", "0"),
+        ("POSTRIDER_LOG", "postrider=loud"),
+        ("POSTRIDER_LOG_FORMAT", "xml"),
+        ("POSTRIDER_OTLP_ENDPOINT", "collector:4318"),
+    ];
+    for (name, value) in bad {
+        let message = refusal(name, value);
+        assert!(message.contains(name) && message.contains(&format!("{value:?}")), "{message}");
+    }
+}
+
+#[test]
+fn postgresql_is_refused_with_what_to_do_instead() {
+    let message = refusal("POSTRIDER_STORE", "postgres://db/postrider");
+    assert!(message.contains("PostgreSQL is not in this version"), "{message}");
+}
+
+#[test]
+fn a_bad_secret_is_named_but_not_shown() {
+    for (name, value) in [("POSTRIDER_ADMIN_KEY", "hunter2 with spaces"), ("POSTRIDER_MASTER_KEY", "hunter2")] {
+        let message = refusal(name, value);
+        assert!(message.contains(name) && !message.contains("hunter2"), "{message}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once() {
+    let error =
+        variables(&[("POSTRIDER_LISTEN", "x"), ("POSTRIDER_LOG_FORMAT", "y"), ("POSTRIDER_RETENTION_DAYS", "z")])
+            .load()
+            .unwrap_err();
+    assert_eq!(error.0.len(), 3, "{error}");
+}
+
+#[test]
+fn flags_win_over_variables_over_the_file_over_defaults() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("postrider.toml");
+    fs::write(
+        &path,
+        "listen = '127.0.0.1:1'\nretention_days = 3\nallow_http = true\negress_ports = [443, '9000-9001']\n",
+    )
+    .unwrap();
+    let mut sources = variables(&[("POSTRIDER_LISTEN", "127.0.0.1:2"), ("POSTRIDER_RETENTION_DAYS", "4")]);
+    sources.config_file = Some(path.clone());
+    sources.flags.insert("listen", "127.0.0.1:3".to_owned());
+    let loaded = sources.load().unwrap();
+    assert_eq!(loaded.checked.config.listen.port(), 3);
+    assert_eq!(loaded.checked.config.retention_days, 4);
+    assert!(loaded.checked.config.egress.allow_http);
+    assert_eq!(loaded.checked.config.egress.ports, [443, 9000, 9001]);
+    let origins = loaded.print_json();
+    assert_eq!(origins["listen"]["origin"], "--listen");
+    assert_eq!(origins["retention_days"]["origin"], "POSTRIDER_RETENTION_DAYS");
+    assert_eq!(origins["allow_http"]["origin"], path.display().to_string());
+    assert_eq!(origins["shutdown_grace"]["origin"], "default");
+}
+
+#[test]
+fn an_empty_variable_is_as_good_as_none() {
+    let loaded = variables(&[("POSTRIDER_LISTEN", ""), ("POSTRIDER_MASTER_KEY", " ")]).load().unwrap();
+    assert_eq!(loaded.checked.config.listen.port(), 8080);
+    assert!(loaded.checked.master_key.is_none());
+}
+
+#[test]
+fn an_unknown_key_in_the_file_is_a_mistake_with_a_hint() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("postrider.toml");
+    fs::write(&path, "retention_day = 3\nlog = 4.5\n").unwrap();
+    let error = Sources { config_file: Some(path), ..Sources::default() }.load().unwrap_err().to_string();
+    assert!(error.contains("did you mean retention_days?"), "{error}");
+    assert!(error.contains("`log` must be a text"), "{error}");
+}
+
+#[test]
+fn a_missing_or_broken_file_is_named() {
+    let gone = variables(&[("POSTRIDER_CONFIG", "/nowhere/postrider.toml")]).load().unwrap_err().to_string();
+    assert!(gone.contains("/nowhere/postrider.toml"), "{gone}");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.toml");
+    fs::write(&path, "listen = ").unwrap();
+    let broken = Sources { config_file: Some(path), ..Sources::default() }.load().unwrap_err().to_string();
+    assert!(broken.contains("is not TOML"), "{broken}");
+}
+
+#[test]
+fn a_foreign_variable_is_only_warned_about() {
+    let loaded = variables(&[
+        ("POSTRIDER_RETENTION_DAY", "3"),
+        ("POSTRIDER_WILDCARD_HOST", ""),
+        ("POSTRIDER_URL", "http://x"),
+        ("PATH", "/bin"),
+    ])
+    .load()
+    .unwrap();
+    assert_eq!(loaded.warnings.len(), 2, "{:?}", loaded.warnings);
+    assert!(loaded.warnings[0].contains("did you mean POSTRIDER_RETENTION_DAYS?"), "{:?}", loaded.warnings);
+}
+
+#[test]
+fn the_standard_variable_of_opentelemetry_is_read_when_ours_is_not_set() {
+    let standard = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard:4318");
+    let config = |pairs: &[(&str, &str)]| variables(pairs).load().unwrap().checked.config.otlp_endpoint.unwrap();
+    assert_eq!(config(&[standard]).host_str(), Some("standard"));
+    assert_eq!(config(&[standard, ("POSTRIDER_OTLP_ENDPOINT", "http://ours:4318")]).host_str(), Some("ours"));
+}
+
+#[test]
+fn secrets_are_masked_in_print_and_have_no_flag() {
+    let loaded = variables(&[("POSTRIDER_ADMIN_KEY", "very-secret-text")]).load().unwrap();
+    assert!(!loaded.print().contains("very-secret-text"));
+    assert!(!loaded.print_json().to_string().contains("very-secret-text"));
+    assert!(!format!("{:?}", loaded.checked).contains("very-secret-text"));
+    let command = ConfigFlags::augment_args(clap::Command::new("x"));
+    assert!(command.get_arguments().all(|arg| arg.get_long() != Some("admin-key")));
+    let matches = command.try_get_matches_from(["x", "--log-format", "json"]).unwrap();
+    assert_eq!(ConfigFlags::from_arg_matches(&matches).unwrap().values["log_format"], "json");
+}
+
+#[test]
+fn the_sample_is_a_file_that_loads_and_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("postrider.toml");
+    // Every line that has a default, switched on.
+    let active: Vec<String> = sample()
+        .lines()
+        .filter_map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')))
+        .filter(|line| SETTINGS.iter().any(|s| !s.default.is_empty() && line.starts_with(&format!("{} =", s.name))))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(active.len(), SETTINGS.iter().filter(|setting| !setting.default.is_empty()).count());
+    fs::write(&path, active.join("\n")).unwrap();
+    let loaded = Sources { config_file: Some(path), ..Sources::default() }.load().unwrap();
+    assert_eq!(format!("{:?}", loaded.checked), format!("{:?}", Checked::defaults()));
+    assert!(sample().parse::<toml::Table>().unwrap().is_empty());
+}
+
+#[test]
+fn keys_are_made_once_and_for_their_owner_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("a/b");
+    let open = || Checked::defaults().open_with(&System, |config| config.data = data.clone()).unwrap();
+    let first = open();
+    assert_eq!(first.new_admin_key, Some(data.join("admin.key")));
+    assert!(first.warnings.is_empty(), "{:?}", first.warnings);
+    let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(data.clone()), 0o700);
+    assert_eq!(mode(data.join("admin.key")), 0o600);
+    assert_eq!(mode(data.join("master.key")), 0o600);
+    assert_eq!(fs::read_dir(&data).unwrap().count(), 2, "no temporary file is left");
+
+    let second = open();
+    assert_eq!(second.new_admin_key, None);
+    assert_eq!(second.config.admin_key, first.config.admin_key);
+    assert_eq!(second.config.master_key.encoded(), first.config.master_key.encoded());
+}
+
+#[test]
+fn a_key_file_that_others_can_read_is_warned_about() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let open = || Checked::defaults().open_with(&System, |config| config.data = data.clone()).unwrap();
+    open();
+    fs::set_permissions(data.join("admin.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    let warnings = open().warnings;
+    assert!(warnings.len() == 1 && warnings[0].contains("chmod 600"), "{warnings:?}");
+}
+
+#[test]
+fn a_lost_master_key_is_not_silently_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("postrider.db"), "x").unwrap();
+    let opened = Checked::defaults().open_with(&System, |config| config.data = directory.path().to_owned());
+    let message = format!("{:#}", opened.unwrap_err());
+    assert!(message.contains("master.key is missing"), "{message}");
+    assert!(!directory.path().join("master.key").exists());
+}
+
+#[test]
+fn the_documented_table_is_the_one_in_the_code() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    let document = fs::read_to_string(path).unwrap();
+    assert!(
+        document.contains(&markdown()),
+        "docs/configuration.md is out of date: put the output of `postrider config sample --markdown` into it"
+    );
+}

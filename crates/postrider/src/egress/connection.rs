@@ -181,6 +181,8 @@ impl Wire {
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
                 .initial_stream_window_size(u32::try_from(RESPONSE_READ_BYTES_MAX).ok())
                 .initial_connection_window_size(H2_WINDOW_BYTES)
+                // One request until the other side has told how many it takes; it refuses what is too much.
+                .initial_max_send_streams(1)
                 .max_header_list_size(u32::try_from(RESPONSE_HEAD_BYTES_MAX).unwrap_or(u32::MAX))
                 .handshake(io)
                 .await?;
@@ -188,7 +190,11 @@ impl Wire {
             tokio::spawn(connection);
             return Ok(Self::Http2(sender, LAST_ID.fetch_add(1, Ordering::Relaxed)));
         }
-        let (sender, connection) = http1::Builder::new().max_buf_size(RESPONSE_HEAD_BYTES_MAX).handshake(io).await?;
+        let (sender, connection) = http1::Builder::new()
+            .max_header_size(RESPONSE_HEAD_BYTES_MAX)
+            .max_buf_size(RESPONSE_HEAD_BYTES_MAX)
+            .handshake(io)
+            .await?;
         let task = Task(tokio::spawn(connection).abort_handle());
         Ok(Self::Http1 { sender, _task: task })
     }

@@ -86,13 +86,27 @@ pub(super) fn of_exchange(error: &hyper::Error) -> Trouble {
     if let Some(h2) = find::<h2::Error>(error)
         && let Some(reason) = h2.reason()
     {
-        let detail = failed(ErrorClass::Reset, format!("the endpoint reset the request: {reason}"));
-        return match reason {
-            _ if h2.is_go_away() || reason == h2::Reason::REFUSED_STREAM => Trouble::ConnectionLost(detail),
-            _ => Trouble::Failed(detail),
-        };
+        return of_http2(h2, reason);
     }
     Trouble::ConnectionLost(failed(ErrorClass::Reset, lost(error)))
+}
+
+fn of_http2(error: &h2::Error, reason: h2::Reason) -> Trouble {
+    if error.is_library() {
+        // h2 resets a stream whose reply has a head over the bound, as it does a malformed one; far over the bound it
+        // ends the connection.
+        let too_large = error.is_reset() || reason == h2::Reason::ENHANCE_YOUR_CALM;
+        return Trouble::Failed(match too_large {
+            true => head_too_large(),
+            false => failed(ErrorClass::Reset, format!("the reply is not valid HTTP/2: {reason}")),
+        });
+    }
+    let error_shown = failed(ErrorClass::Reset, format!("the endpoint reset the request: {reason}"));
+    match reason {
+        h2::Reason::REFUSED_STREAM => Trouble::ConnectionLost(error_shown),
+        _ if error.is_go_away() => Trouble::ConnectionLost(error_shown),
+        _ => Trouble::Failed(error_shown),
+    }
 }
 
 /// A reply whose body broke off.

@@ -127,12 +127,17 @@ impl Pool {
     }
 
     /// Drops what is too old or closed. `false`: nothing is kept any more.
-    fn sweep(&mut self, now: Instant) -> bool {
+    pub(super) fn sweep(&mut self, now: Instant) -> bool {
         for origin in self.origins.values_mut() {
             origin.idle.retain(|kept| kept.is_fresh(now));
             origin.shared.take_if(|kept| !kept.is_fresh(now));
         }
         self.origins.values().any(Origin::keeps_something)
+    }
+
+    #[cfg(test)]
+    pub(super) fn idle(&self) -> usize {
+        self.origins.values().map(|origin| origin.idle.len()).sum()
     }
 
     fn origin(&mut self, origin: &str) -> &mut Origin {

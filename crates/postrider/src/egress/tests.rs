@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bounds;
 mod exchange;
+mod kept;
+mod policy;
+mod proxied;
+mod secure;
 
 use std::collections::HashMap;
 use std::future::Future;

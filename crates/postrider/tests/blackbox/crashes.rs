@@ -1,0 +1,120 @@
+//! `kill -9` at random moments: nothing that was answered 2xx is lost, duplicates are bounded, order holds.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_core::limits;
+use serde_json::json;
+
+use crate::harness::{
+    Api, Chance, Deployment, Ledger, Load, Receiver, Request, Server, arrivals, serial, shared_machine, until,
+};
+
+pub(crate) const TYPES: [&str; 3] = ["load.free", "load.strict", "load.keyed"];
+
+/// A deployment whose tenant has an unordered, a strict and a by-key webhook, each with a type of its own.
+pub(crate) struct Stage {
+    pub(crate) deployment: Deployment,
+    pub(crate) receiver: Receiver,
+    pub(crate) tenant: String,
+    pub(crate) key: String,
+    pub(crate) ledger: Arc<Ledger>,
+}
+
+impl Stage {
+    pub(crate) async fn set() -> (Stage, Server) {
+        let deployment = Deployment::new();
+        let receiver = Receiver::start().await;
+        let server = deployment.start().await;
+        let tenant = server.api.tenant("Load").await;
+        let key = server.api.key(&tenant, "owner").await;
+        for (event_type, ordering) in TYPES.into_iter().zip(["none", "strict", "by_key"]) {
+            let url = receiver.url(&format!("/{event_type}"));
+            let more =
+                json!({ "events": [event_type], "ordering": ordering, "retry": { "schedule_ms": vec![200; 20] } });
+            server.api.webhook(&tenant, &url, more).await;
+        }
+        (Stage { deployment, receiver, tenant, key, ledger: Arc::default() }, server)
+    }
+
+    pub(crate) fn requests(&self, event_type: &str) -> Vec<Request> {
+        self.receiver.requests(&format!("/{event_type}"))
+    }
+
+    /// Publishes until `events` more were answered, or the server is gone.
+    pub(crate) async fn load(&self, api: &Api, events: u64, chance: &mut Chance) -> Load {
+        let until_count = self.ledger.count() + events;
+        let load = Load::start(&api.as_key(&self.key), &TYPES, 6, &self.ledger, Chance::from(chance.next()));
+        until("enough events are accepted", Duration::from_secs(60), async || {
+            (self.ledger.count() >= until_count).then_some(())
+        })
+        .await;
+        load
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_thirty_times_under_load_loses_nothing_and_keeps_order() {
+    let _machine = shared_machine().await;
+    let mut chance = Chance::new("kill -9");
+    let (stage, mut server) = Stage::set().await;
+    for _ in 0..30 {
+        let events = 1 + chance.below(400);
+        let load = stage.load(&server.api, events, &mut chance).await;
+        server.kill().await;
+        load.ended().await;
+        stage.receiver.next_life();
+        server = stage.deployment.start().await;
+    }
+    server.api.drained(&stage.tenant, Duration::from_secs(90)).await;
+
+    for event_type in TYPES {
+        let requests = stage.requests(event_type);
+        stage.ledger.assert_all_arrived(event_type, &requests);
+        assert_duplicates_are_bounded(event_type, &requests);
+    }
+    assert_in_order(&stage.requests("load.strict"), |_| String::new());
+    assert_in_order(&stage.requests("load.keyed"), |request| (serial(request) % 8).to_string());
+    println!("{} events were answered 2xx", stage.ledger.count());
+}
+
+/// Within one process life an event is sent once; over a crash, only what was in flight or not yet recorded is sent
+/// again.
+fn assert_duplicates_are_bounded(event_type: &str, requests: &[Request]) {
+    let arrivals = arrivals(requests);
+    let twice: Vec<_> = arrivals.iter().filter(|(_, count)| **count > 1).collect();
+    assert!(twice.is_empty(), "{event_type}: sent twice in one process life: {twice:?}");
+    let mut first_life: HashMap<&str, u32> = HashMap::new();
+    for request in requests {
+        first_life.entry(request.event()).or_insert(request.life);
+    }
+    let mut again_in: HashMap<u32, usize> = HashMap::new();
+    for request in requests.iter().filter(|request| first_life[request.event()] != request.life) {
+        *again_in.entry(request.life).or_default() += 1;
+    }
+    let total: usize = again_in.values().sum();
+    let worst = again_in.values().max().copied().unwrap_or(0);
+    println!("{event_type}: {} requests, {total} duplicates in all, {worst} at most after one kill", requests.len());
+    let bound = limits::LANE_IN_FLIGHT_MAX + limits::RECORD_BATCH_MAX;
+    assert!(worst <= bound, "{event_type}: {worst} duplicates after one kill, the bound is {bound}");
+}
+
+/// Without direct repetitions, the event ids (which grow with acceptance) of each sequence strictly increase: nothing
+/// arrives late, and nothing comes again once a later one was sent.
+pub(crate) fn assert_in_order(requests: &[Request], sequence: impl Fn(&Request) -> String) {
+    let mut last: HashMap<String, &Request> = HashMap::new();
+    for request in requests {
+        let name = sequence(request);
+        if let Some(before) = last.insert(name.clone(), request) {
+            assert!(
+                before.event() <= request.event(),
+                "{} (life {}) came after {} (life {}) in sequence {name:?}",
+                request.event(),
+                request.life,
+                before.event(),
+                before.life,
+            );
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The promises, kept or broken by the built binary: each story starts real processes, real receivers, and looks at
+//! nothing but what a user could see.
+//!
+//! Run by `cargo xtask test --only blackbox`; one story with `-- name_of_the_story`. See `docs/testing.md`.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a failed step of a story fails it")]
+
+mod harness;
+
+mod attempts;
+mod by_hand;
+mod command_line;
+mod crashes;
+mod egress;
+mod full_disk;
+mod isolation;
+mod ordering;
+mod replays;
+mod restarts;
+mod secrets;
+mod shutdown;
+mod webhooks;

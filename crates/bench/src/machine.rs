@@ -1,0 +1,62 @@
+//! Where, when and of what a measurement was made.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde::Serialize;
+
+use crate::latency::Summary;
+
+/// The circumstances of a run.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Machine {
+    /// UTC, to the minute.
+    pub(crate) date: String,
+    pub(crate) commit: String,
+    pub(crate) cpu: String,
+    pub(crate) cores: usize,
+    pub(crate) memory_gib: f64,
+    pub(crate) kernel: String,
+    /// `fdatasync` before the first scenario and after the last.
+    pub(crate) flush: Vec<Summary>,
+}
+
+impl Machine {
+    pub(crate) fn observe(repository: &Path) -> Machine {
+        Machine {
+            date: jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string(),
+            commit: commit(repository).unwrap_or_else(|| "unknown".to_owned()),
+            cpu: field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".to_owned()),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_gib: memory_gib().unwrap_or_default(),
+            kernel: read("/proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".to_owned()),
+            flush: Vec::new(),
+        }
+    }
+}
+
+/// The commit that is checked out; marked if what is checked out was changed since.
+fn commit(repository: &Path) -> Option<String> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(repository).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let hash = git(&["rev-parse", "--short=12", "HEAD"])?;
+    let clean = git(&["status", "--porcelain", "--", "crates", "Cargo.toml", "Cargo.lock"])?.is_empty();
+    Some(if clean { hash } else { format!("{hash} with uncommitted changes") })
+}
+
+fn memory_gib() -> Option<f64> {
+    let kib: f64 = field("/proc/meminfo", "MemTotal")?.strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / 1024.0 / 1024.0)
+}
+
+fn field(path: &str, name: &str) -> Option<String> {
+    let text = read(path)?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix(':'))?;
+    Some(value.trim().to_owned())
+}
+
+fn read(path: &str) -> Option<String> {
+    Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
+}

@@ -1,0 +1,165 @@
+//! Child processes and what they cost: every one is ended by its own handle, never by name.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
+
+/// A subcommand of this very program, running beside it until dropped.
+#[derive(Debug)]
+pub(crate) struct Helper {
+    child: Owned,
+    output: BufReader<ChildStdout>,
+}
+
+impl Helper {
+    pub(crate) fn start(arguments: &[&str]) -> Result<Helper> {
+        let program = std::env::current_exe().context("cannot find the benchmark's own program")?;
+        Helper::start_program(&program, arguments)
+    }
+
+    fn start_program(program: &Path, arguments: &[&str]) -> Result<Helper> {
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let output = child.stdout.take().context("the child's output is piped")?;
+        Ok(Helper { child: Owned(child), output: BufReader::new(output) })
+    }
+
+    /// The JSON of the next line the helper prints.
+    pub(crate) fn first_line<T: DeserializeOwned>(&mut self) -> Result<T> {
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        serde_json::from_str(&line).with_context(|| format!("the helper ended or said {line:?}"))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+}
+
+/// A child that is killed and reaped when dropped.
+#[derive(Debug)]
+pub(crate) struct Owned(pub(crate) Child);
+
+impl Owned {
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.0.try_wait()?)
+    }
+
+    /// Asks it to stop (SIGTERM) and waits for at most `grace`.
+    pub(crate) fn stop(mut self, grace: Duration) -> Result<ExitStatus> {
+        let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.context("a child has a pid")?, rustix::process::Signal::TERM)?;
+        let deadline = Instant::now() + grace;
+        while Instant::now() < deadline {
+            if let Some(status) = self.ended()? {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        bail!("the server was still running {} s after SIGTERM", grace.as_secs());
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // Both fail only when it is gone already.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// Ends this process when its standard input closes: when the benchmark that started it is gone.
+pub(crate) fn end_with_standard_input() {
+    std::thread::spawn(|| {
+        drop(std::io::stdin().lock().read_to_end(&mut Vec::new()));
+        std::process::exit(0);
+    });
+}
+
+/// CPU seconds (user and system) that process `pid` has used so far; its children are not in it.
+pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("the process is gone")?;
+    let ticks = cpu_ticks(&stat).with_context(|| format!("cannot read /proc/{pid}/stat: {stat:?}"))?;
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// The most memory process `pid` ever had resident, in bytes.
+pub(crate) fn peak_memory_bytes(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("the process is gone")?;
+    resident_peak(&status).context("no VmHWM in /proc/…/status")
+}
+
+/// `utime + stime` of a `/proc/<pid>/stat` line. The name in it may contain blanks and parentheses.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(user + system)
+}
+
+fn resident_peak(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_user_and_system_without_the_children_whatever_the_name() {
+        let stat = "4711 (a (odd) name) S 1 4711 4711 0 -1 4194560 2563 55 0 0 312 104 9 8 20 0 5 0 1234 9 9 9";
+        assert_eq!(cpu_ticks(stat), Some(416));
+        assert_eq!(cpu_ticks("4711 (cut) S 1"), None);
+    }
+
+    #[test]
+    fn peak_memory_is_the_high_water_mark_and_not_the_present() {
+        let status = "Name:\tx\nVmPeak:\t  999 kB\nVmHWM:\t   2048 kB\nVmRSS:\t   1024 kB\n";
+        assert_eq!(resident_peak(status), Some(2 * 1024 * 1024));
+        assert_eq!(resident_peak("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn this_process_has_used_time_and_memory() {
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_millis(50) {
+            std::hint::spin_loop();
+        }
+        assert!(cpu_seconds(std::process::id()).unwrap() > 0.0);
+        assert!(peak_memory_bytes(std::process::id()).unwrap() > 100_000);
+    }
+
+    #[test]
+    fn a_stopped_child_reports_how_it_ended_and_a_dropped_one_is_gone() {
+        let sleeper = || Owned(Command::new("sleep").arg("60").spawn().unwrap());
+        assert!(!sleeper().stop(Duration::from_secs(5)).unwrap().success());
+        let child = sleeper();
+        let pid = child.pid();
+        drop(child);
+        assert!(cpu_seconds(pid).is_err());
+    }
+
+    #[test]
+    fn a_helper_that_says_nothing_is_an_error_and_not_a_wait() {
+        let mut helper = Helper::start_program(Path::new("true"), &[]).unwrap();
+        assert!(helper.first_line::<serde_json::Value>().is_err());
+    }
+}

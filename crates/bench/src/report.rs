@@ -1,0 +1,235 @@
+//! Results as a table for the terminal and as the document `docs/benchmarks.md`.
+
+use std::fmt::Write;
+
+use crate::ceilings::Ceiling;
+use crate::scenario::Results;
+use crate::session::Measurement;
+
+const METHOD: &str = include_str!("method.md");
+
+/// Columns of one table: heading, and what stands under it.
+type Columns = Vec<(&'static str, fn(&Measurement, &Results) -> String)>;
+
+/// What is promised for a 2-core machine, and what was measured.
+struct Promise {
+    what: &'static str,
+    promised: String,
+    measured: String,
+    kept: bool,
+}
+
+/// For the terminal.
+pub(crate) fn text(results: &Results) -> String {
+    let mut out = format!("\n{}\n\n", circumstances(results).join("\n"));
+    for columns in [rates(), costs()] {
+        out.push_str(&aligned(&rows(&columns, results)));
+        out.push('\n');
+    }
+    for line in comparisons(results) {
+        let _ = writeln!(out, "{line}");
+    }
+    for promise in promises(results) {
+        let mark = if promise.kept { "kept  " } else { "MISSED" };
+        let _ = writeln!(out, "{mark}  {}: {} (promised {})", promise.what, promise.measured, promise.promised);
+    }
+    for line in troubles(results) {
+        let _ = writeln!(out, "FAILED  {line}");
+    }
+    out
+}
+
+/// For `docs/benchmarks.md`.
+pub(crate) fn document(results: &Results) -> String {
+    let mut out = format!("{METHOD}\n## Results\n\n");
+    if results.quick {
+        out.push_str("**A quick run: a check that everything works, not a result.**\n\n");
+    }
+    for line in circumstances(results) {
+        let _ = writeln!(out, "- {line}");
+    }
+    for (title, columns) in [("Rates and latency", rates()), ("Cost", costs())] {
+        let _ = write!(out, "\n### {title}\n\n{}", markdown(&rows(&columns, results)));
+    }
+    out.push_str("\n### Comparisons and promises\n\n");
+    for line in comparisons(results) {
+        let _ = writeln!(out, "- {line}");
+    }
+    let promises = promises(results);
+    if !promises.is_empty() {
+        let _ = write!(
+            out,
+            "\n| promise (2 cores for everything, fan-out 1) | promised | measured | kept |\n|---|---|---|---|\n"
+        );
+    }
+    for promise in promises {
+        let kept = if promise.kept { "yes" } else { "**no**" };
+        let _ = writeln!(out, "| {} | {} | {} | {kept} |", promise.what, promise.promised, promise.measured);
+    }
+    for line in troubles(results) {
+        let _ = writeln!(out, "\n**This run failed:** {line}");
+    }
+    out
+}
+
+fn circumstances(results: &Results) -> Vec<String> {
+    let machine = &results.machine;
+    let flush: Vec<String> =
+        machine.flush.iter().map(|one| format!("p50 {:.2} ms, p99 {:.2} ms", one.p50_ms, one.p99_ms)).collect();
+    let mut lines = vec![
+        format!("{}, commit {}, `{}`", machine.date, machine.commit, results.command),
+        format!("{}, {} cores, {:.0} GiB, Linux {}", machine.cpu, machine.cores, machine.memory_gib, machine.kernel),
+        format!("flush before and after the run: {}", flush.join("; ")),
+    ];
+    lines.extend(ceilings(results));
+    lines
+}
+
+/// What the machine did without the server.
+pub(crate) fn ceilings(results: &Results) -> Vec<String> {
+    let ceilings = &results.ceilings;
+    let line = |name: &str, ceiling: &Ceiling| {
+        format!("ceiling {name}: {}/s, {:.1} µs of CPU each", thousands(ceiling.per_second), ceiling.cpu_us)
+    };
+    vec![
+        line("accept-only", &ceilings.accept),
+        line("accept-only in batches of 100", &ceilings.accept_batch),
+        line("deliver-only", &ceilings.deliver),
+    ]
+}
+
+fn rates() -> Columns {
+    vec![
+        ("scenario", |one, _| one.title.clone()),
+        ("accepted/s", |one, _| thousands(one.accepted_per_second)),
+        ("of accept-only", |one, all| percent(one.accepted_per_second, accept_ceiling(one, all))),
+        ("delivered/s", |one, _| thousands(one.delivered_per_second)),
+        ("of deliver-only", |one, all| percent(one.delivered_per_second, all.ceilings.deliver.per_second)),
+        ("of both", |one, all| percent(one.accepted_per_second, both_ceiling(one, all))),
+        ("p50 ms", |one, _| format!("{:.2}", one.latency.p50_ms)),
+        ("p99 ms", |one, _| format!("{:.2}", one.latency.p99_ms)),
+        ("max ms", |one, _| format!("{:.2}", one.latency.max_ms)),
+        ("answer p50", |one, _| format!("{:.2}", one.answer.p50_ms)),
+        ("answer p99", |one, _| format!("{:.2}", one.answer.p99_ms)),
+    ]
+}
+
+fn costs() -> Columns {
+    vec![
+        ("scenario", |one, _| one.title.clone()),
+        ("deliveries", |one, _| thousands(one.delivered as f64)),
+        ("server CPU s/10,000", |one, _| format!("{:.2}", one.server_cpu_seconds_per_10k)),
+        ("driver µs", |one, _| format!("{:.1}", one.driver_cpu_us_per_event)),
+        ("sink µs", |one, _| format!("{:.1}", one.sink_cpu_us_per_delivery)),
+        ("peak RSS MB", |one, _| format!("{:.0}", one.peak_memory_bytes as f64 / 1e6)),
+        ("disk B each", |one, _| thousands(one.disk_bytes_per_delivery)),
+        ("settled B each", |one, _| one.settled_bytes_per_delivery.map_or("–".to_owned(), thousands)),
+        ("refused", |one, _| one.refused.to_string()),
+        ("twice", |one, _| one.duplicates.to_string()),
+        ("lost", |one, _| one.losses.to_string()),
+    ]
+}
+
+fn accept_ceiling(one: &Measurement, all: &Results) -> f64 {
+    if one.batch == 1 { all.ceilings.accept.per_second } else { all.ceilings.accept_batch.per_second }
+}
+
+/// Events per second if an event cost what the ceilings cost, on all cores.
+fn both_ceiling(one: &Measurement, all: &Results) -> f64 {
+    let accept = if one.batch == 1 { all.ceilings.accept } else { all.ceilings.accept_batch };
+    let event_us = accept.cpu_us + one.fan_out as f64 * all.ceilings.deliver.cpu_us;
+    all.machine.cores as f64 * 1e6 / event_us
+}
+
+fn comparisons(results: &Results) -> Vec<String> {
+    results.comparisons.iter().map(|one| format!("{}: {:.2}", one.what, one.ratio)).collect()
+}
+
+fn promises(results: &Results) -> Vec<Promise> {
+    let find = |title: &str| results.measurements.iter().find(|one| one.title == title);
+    let mut promises = Vec::new();
+    let mut promise = |what, promised: String, measured: String, kept| {
+        promises.push(Promise { what, promised, measured, kept });
+    };
+    if let Some(peak) = find("fan-out 1, peak") {
+        let (rate, cpu) = (peak.delivered_per_second, peak.server_cpu_seconds_per_10k);
+        promise("deliveries a second", "≥ 12,000".to_owned(), thousands(rate), rate >= 12_000.0);
+        promise("server CPU s per 10,000", "≤ 1.0".to_owned(), format!("{cpu:.2}"), cpu <= 1.0);
+        let memory = peak.peak_memory_bytes as f64 / 1e6;
+        promise("peak RSS", "< 150 MB".to_owned(), format!("{memory:.0} MB"), memory < 150.0);
+        let disk = peak.settled_bytes_per_delivery.unwrap_or(peak.disk_bytes_per_delivery);
+        promise("disk per delivered event", "≤ 2,200 B".to_owned(), format!("{} B", thousands(disk)), disk <= 2_200.0);
+    }
+    if let Some(calm) = find("fan-out 1, 100/s") {
+        let (p50, p99) = (calm.latency.p50_ms, calm.latency.p99_ms);
+        promise("latency p50 at 100/s", "≤ 2 ms".to_owned(), format!("{p50:.2} ms"), p50 <= 2.0);
+        promise("latency p99 at 100/s", "≤ 6 ms".to_owned(), format!("{p99:.2} ms"), p99 <= 6.0);
+    }
+    if let Some(filled) = results.comparisons.iter().find(|one| one.what.starts_with("history")) {
+        promise("peak with history", "≥ 80 % of empty".to_owned(), percent(filled.ratio, 1.0), filled.ratio >= 0.8);
+    }
+    promises
+}
+
+/// Everything for which the run fails.
+fn troubles(results: &Results) -> Vec<String> {
+    let trouble = |one: &Measurement| {
+        let said = one.first_refusal.clone().map_or(String::new(), |said| format!(" (first: {said})"));
+        format!(
+            "{}: {} lost, {} wrongly signed, {} refused{said}",
+            one.title, one.losses, one.bad_signatures, one.refused
+        )
+    };
+    let failed = |one: &&Measurement| one.losses + one.bad_signatures + one.refused > 0;
+    results.measurements.iter().filter(failed).map(trouble).collect()
+}
+
+fn rows(columns: &Columns, results: &Results) -> Vec<Vec<String>> {
+    let headings = columns.iter().map(|(heading, _)| (*heading).to_owned()).collect();
+    let row = |one| columns.iter().map(|(_, value)| value(one, results)).collect();
+    std::iter::once(headings).chain(results.measurements.iter().map(row)).collect()
+}
+
+fn aligned(rows: &[Vec<String>]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let mut out = String::new();
+    for row in rows {
+        for (column, cell) in row.iter().enumerate() {
+            let width = width(column);
+            let _ = if column == 0 { write!(out, "{cell:<width$}") } else { write!(out, "  {cell:>width$}") };
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn markdown(rows: &[Vec<String>]) -> String {
+    let mut out = String::new();
+    for (number, row) in rows.iter().enumerate() {
+        let _ = writeln!(out, "| {} |", row.join(" | "));
+        if number == 0 {
+            let _ = writeln!(out, "|---|{}", "---:|".repeat(row.len() - 1));
+        }
+    }
+    out
+}
+
+fn percent(part: f64, whole: f64) -> String {
+    if whole == 0.0 { "–".to_owned() } else { format!("{:.0} %", part / whole * 100.0) }
+}
+
+/// A whole number with its thousands set apart.
+fn thousands(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

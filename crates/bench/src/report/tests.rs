@@ -1,0 +1,115 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::ceilings::Ceiling;
+use crate::latency::Summary;
+use crate::machine::Machine;
+use crate::scenario::{Ceilings, Comparison};
+
+fn measurement(title: &str) -> Measurement {
+    Measurement {
+        title: title.to_owned(),
+        fan_out: 1,
+        batch: 1,
+        rate: None,
+        seconds: 10.0,
+        history: 0,
+        accepted: 125_000,
+        delivered: 125_000,
+        accepted_per_second: 12_500.0,
+        delivered_per_second: 12_500.0,
+        latency: Summary { count: 125_000, p50_ms: 1.5, p99_ms: 7.25, max_ms: 40.0 },
+        answer: Summary::default(),
+        driver_lateness: Summary::default(),
+        server_cpu_seconds: 10.0,
+        server_cpu_seconds_per_10k: 0.8,
+        driver_cpu_us_per_event: 10.0,
+        sink_cpu_us_per_delivery: 10.0,
+        peak_memory_bytes: 90_000_000,
+        disk_bytes_per_delivery: 2_345.0,
+        settled_bytes_per_delivery: Some(1_800.0),
+        refused: 0,
+        first_refusal: None,
+        duplicates: 0,
+        losses: 0,
+        bad_signatures: 0,
+        verified: 125_000,
+    }
+}
+
+fn results(measurements: Vec<Measurement>) -> Results {
+    let machine = Machine {
+        date: "2026-01-02 03:04 UTC".to_owned(),
+        commit: "abc".to_owned(),
+        cpu: "A CPU".to_owned(),
+        cores: 2,
+        memory_gib: 24.0,
+        kernel: "6.1".to_owned(),
+        flush: vec![Summary { count: 200, p50_ms: 0.5, p99_ms: 1.0, max_ms: 2.0 }],
+    };
+    let ceilings = Ceilings {
+        accept: Ceiling { per_second: 50_000.0, cpu_us: 30.0 },
+        accept_batch: Ceiling { per_second: 250_000.0, cpu_us: 3.0 },
+        deliver: Ceiling { per_second: 25_000.0, cpu_us: 50.0 },
+    };
+    let comparisons = vec![Comparison { what: "history: after ÷ before".to_owned(), ratio: 0.79 }];
+    let command = "cargo run --release -p bench".to_owned();
+    Results { machine, command, quick: false, ceilings, measurements, comparisons }
+}
+
+#[test]
+fn shares_are_of_the_ceilings_of_the_same_run() {
+    let results = results(vec![measurement("fan-out 1, peak")]);
+    let rows = rows(&rates(), &results);
+    // 2 cores, 80 µs for an event and its delivery: 25,000 events a second at best.
+    assert_eq!(rows[1][..6], ["fan-out 1, peak", "12,500", "25 %", "12,500", "50 %", "50 %"]);
+}
+
+#[test]
+fn a_batch_is_held_against_the_ceiling_for_batches() {
+    let batch = Measurement { batch: 100, ..measurement("batch") };
+    let results = results(vec![batch]);
+    assert_eq!(rows(&rates(), &results)[1][2], "5 %");
+}
+
+#[test]
+fn a_promise_is_kept_or_missed_as_measured() {
+    let results = results(vec![measurement("fan-out 1, peak"), measurement("fan-out 1, 100/s")]);
+    let kept: Vec<(&str, bool)> = promises(&results).iter().map(|one| (one.what, one.kept)).collect();
+    let wanted = [
+        ("deliveries a second", true),
+        ("server CPU s per 10,000", true),
+        ("peak RSS", true),
+        ("disk per delivered event", true),
+        ("latency p50 at 100/s", true),
+        ("latency p99 at 100/s", false),
+        ("peak with history", false),
+    ];
+    assert_eq!(kept, wanted);
+}
+
+#[test]
+fn a_loss_makes_the_run_unsound_and_is_said_in_both_forms() {
+    let lossy = Measurement { losses: 3, ..measurement("fan-out 5, peak") };
+    let results = results(vec![lossy]);
+    assert!(!results.sound());
+    let told = "fan-out 5, peak: 3 lost, 0 wrongly signed, 0 refused";
+    assert!(text(&results).contains(&format!("FAILED  {told}")), "{}", text(&results));
+    assert!(document(&results).contains(&format!("**This run failed:** {told}")));
+}
+
+#[test]
+fn the_document_is_the_method_and_well_formed_tables() {
+    let document = document(&results(vec![measurement("fan-out 1, peak")]));
+    assert!(document.starts_with(METHOD));
+    let tables: Vec<&str> = document.lines().filter(|line| line.starts_with('|')).collect();
+    let columns = |line: &str| line.matches('|').count();
+    assert_eq!(columns(tables[0]), columns(tables[2]), "{}", tables.join("\n"));
+    assert!(tables[0].starts_with("| scenario |"));
+}
+
+#[test]
+fn thousands_are_set_apart() {
+    let set = [0.4, 999.0, 1_000.0, 12_345.6, 1_234_567.0].map(thousands);
+    assert_eq!(set, ["0", "999", "1,000", "12,346", "1,234,567"]);
+}

@@ -1,0 +1,350 @@
+//! The scenarios, in the order of a full run, and what they need of each other.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::ceilings::{Ceiling, Delivered};
+use crate::disk;
+use crate::driver::{Driver, Pace, Plan, Tenant};
+use crate::machine::Machine;
+use crate::process::{self, Helper};
+use crate::progress::Progress;
+use crate::report;
+use crate::server::Shape;
+use crate::session::{Measurement, Session, Stretch};
+use crate::sink::{Behaviour, Expectation, Sink, Window};
+
+const TENANTS: usize = 50;
+const BATCH: usize = 100;
+/// The share of the peak at which latency under load is measured.
+const BUSY: f64 = 0.7;
+/// At peak one signature in so many is checked, so that the sink does not take the server's share of the cores.
+const VERIFY_AT_PEAK: u64 = 16;
+/// Any key does for the deliver-only ceiling.
+const CEILING_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// One kind of load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+pub(crate) enum Scenario {
+    /// One tenant with one webhook, as fast as it goes
+    #[value(name = "fan-out-1")]
+    FanOut1,
+    /// The same server at 100 events a second and at 70 % of the peak
+    Latency,
+    /// One tenant with five webhooks
+    #[value(name = "fan-out-5")]
+    FanOut5,
+    /// Fifty tenants with a webhook each, at peak and at 70 % of it
+    Tenants,
+    /// The same with one webhook that never answers
+    Hanging,
+    /// The same with one that never answers and one that answers 500
+    HangingAndFailing,
+    /// Requests of 100 events each
+    Batch,
+    /// The peak on an empty store and again after a million events
+    History,
+}
+
+/// How a run was asked to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) quick: bool,
+    pub(crate) seconds: Option<u64>,
+    pub(crate) connections: usize,
+    pub(crate) outstanding: u64,
+    pub(crate) history: u64,
+}
+
+/// The best this machine can do, measured in the same run.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Ceilings {
+    pub(crate) accept: Ceiling,
+    /// Events, not requests.
+    pub(crate) accept_batch: Ceiling,
+    pub(crate) deliver: Ceiling,
+}
+
+/// One figure against another of the same run.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Comparison {
+    pub(crate) what: String,
+    pub(crate) ratio: f64,
+}
+
+/// Everything a run showed.
+#[derive(Debug, Serialize)]
+pub(crate) struct Results {
+    pub(crate) machine: Machine,
+    pub(crate) command: String,
+    pub(crate) quick: bool,
+    pub(crate) ceilings: Ceilings,
+    pub(crate) measurements: Vec<Measurement>,
+    pub(crate) comparisons: Vec<Comparison>,
+}
+
+impl Results {
+    /// Whether everything accepted arrived, rightly signed, and nothing was refused.
+    pub(crate) fn sound(&self) -> bool {
+        self.measurements.iter().all(|one| one.losses == 0 && one.bad_signatures == 0 && one.refused == 0)
+    }
+
+    fn compare(&mut self, what: &str, ratio: f64) {
+        self.comparisons.push(Comparison { what: what.to_owned(), ratio });
+    }
+}
+
+/// A run in the making.
+pub(crate) struct Bench {
+    settings: Settings,
+    binary: PathBuf,
+    scratch: PathBuf,
+    progress: Progress,
+    results: Results,
+    /// Peak of one tenant with one webhook, once known.
+    peak: Option<Measurement>,
+    /// Fifty tenants, all well: at peak and at 70 % of it, once known.
+    all_well: Option<(Measurement, Measurement)>,
+}
+
+impl Bench {
+    pub(crate) fn new(settings: Settings, binary: PathBuf, scratch: PathBuf, repository: &Path) -> Result<Bench> {
+        let mut machine = Machine::observe(repository);
+        machine.flush.push(disk::probe_flush(&scratch)?);
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        let command = format!("cargo run --release -p bench -- {}", arguments.join(" "));
+        let results = Results {
+            machine,
+            command: command.trim_end_matches(" -- ").to_owned(),
+            quick: settings.quick,
+            ceilings: Ceilings::default(),
+            measurements: Vec::new(),
+            comparisons: Vec::new(),
+        };
+        Ok(Bench { settings, binary, scratch, progress: Progress::new(), results, peak: None, all_well: None })
+    }
+
+    /// The ceilings, then `scenarios` (all if none is named).
+    pub(crate) async fn run(mut self, scenarios: &[Scenario]) -> Result<Results> {
+        let mut sink = Sink::start(TENANTS).await?;
+        self.measure_ceilings(&mut sink).await?;
+        for scenario in Scenario::value_variants() {
+            if scenarios.is_empty() || scenarios.contains(scenario) {
+                self.run_one(*scenario, &mut sink).await?;
+            }
+        }
+        self.results.machine.flush.push(disk::probe_flush(&self.scratch)?);
+        Ok(self.results)
+    }
+
+    async fn run_one(&mut self, scenario: Scenario, sink: &mut Sink) -> Result<()> {
+        match scenario {
+            Scenario::FanOut1 => self.peak_of_one(sink, 60).await.map(drop),
+            Scenario::Latency => self.latency(sink).await,
+            Scenario::FanOut5 => {
+                self.peak_alone("fan-out 5, peak", Shape { tenants: 1, fan_out: 5, sick: vec![] }, 1, sink).await
+            }
+            Scenario::Tenants => self.all_well(sink).await.map(drop),
+            Scenario::Hanging => self.beside(&[Behaviour::Hangs], "1 of 50 hangs", sink).await,
+            Scenario::HangingAndFailing => {
+                self.beside(&[Behaviour::Hangs, Behaviour::Fails], "1 of 50 hangs, 1 fails", sink).await
+            }
+            Scenario::Batch => self.peak_alone("batches of 100, peak", ONE.clone(), BATCH, sink).await,
+            Scenario::History => self.history(sink).await,
+        }
+    }
+
+    async fn peak_alone(&mut self, title: &str, shape: Shape, batch: usize, sink: &mut Sink) -> Result<()> {
+        let stretch = self.at_peak(title, &shape, batch, 30);
+        let mut session = Session::start(&self.binary, &self.scratch, shape, sink, &self.progress).await?;
+        let mut peak = session.measure(&stretch).await?;
+        session.finish(&mut peak)?;
+        self.note(peak);
+        Ok(())
+    }
+
+    /// The peak at fan-out 1, measured once in a run.
+    async fn peak_of_one(&mut self, sink: &mut Sink, seconds: u64) -> Result<Measurement> {
+        if let Some(peak) = &self.peak {
+            return Ok(peak.clone());
+        }
+        let stretch = self.at_peak("fan-out 1, peak", &ONE, 1, seconds);
+        let mut session = Session::start(&self.binary, &self.scratch, ONE.clone(), sink, &self.progress).await?;
+        let mut peak = session.measure(&stretch).await?;
+        session.finish(&mut peak)?;
+        self.note(peak.clone());
+        self.peak = Some(peak.clone());
+        Ok(peak)
+    }
+
+    async fn latency(&mut self, sink: &mut Sink) -> Result<()> {
+        let peak = self.peak_of_one(sink, 15).await?.accepted_per_second;
+        let calm = self.at_rate("fan-out 1, 100/s", 100.0, 30);
+        let rate = (peak * BUSY).round();
+        let busy = self.at_rate(&format!("fan-out 1, {rate}/s (70 % of peak)"), rate, 30);
+        let mut session = Session::start(&self.binary, &self.scratch, ONE.clone(), sink, &self.progress).await?;
+        let calm = session.measure(&calm).await?;
+        let mut busy = session.measure(&busy).await?;
+        session.finish(&mut busy)?;
+        self.note(calm);
+        self.note(busy);
+        Ok(())
+    }
+
+    /// Fifty tenants whose webhooks all receive, measured once in a run.
+    async fn all_well(&mut self, sink: &mut Sink) -> Result<(Measurement, Measurement)> {
+        if let Some(known) = &self.all_well {
+            return Ok(known.clone());
+        }
+        let pair = self.fifty(&[], "50 tenants × 1", None, sink).await?;
+        self.all_well = Some(pair.clone());
+        Ok(pair)
+    }
+
+    /// Fifty tenants of which the last are `sick`, against all fifty well.
+    async fn beside(&mut self, sick: &[Behaviour], title: &str, sink: &mut Sink) -> Result<()> {
+        let (well_peak, well_busy) = self.all_well(sink).await?;
+        let (peak, busy) = self.fifty(sick, title, well_busy.rate, sink).await?;
+        let others = (TENANTS - sick.len()) as f64 / TENANTS as f64;
+        let throughput = peak.delivered_per_second / (well_peak.delivered_per_second * others);
+        self.results.compare(&format!("{title}: throughput of the others at peak ÷ theirs with all well"), throughput);
+        let p99 = busy.latency.p99_ms / well_busy.latency.p99_ms;
+        self.results.compare(&format!("{title}: p99 of the others at the same rate ÷ theirs with all well"), p99);
+        Ok(())
+    }
+
+    /// One server with fifty tenants: at peak, then at `rate` (70 % of that peak if not given).
+    async fn fifty(
+        &mut self,
+        sick: &[Behaviour],
+        title: &str,
+        rate: Option<f64>,
+        sink: &mut Sink,
+    ) -> Result<(Measurement, Measurement)> {
+        let shape = Shape { tenants: TENANTS, fan_out: 1, sick: sick.to_vec() };
+        let stretch = self.at_peak(&format!("{title}, peak"), &shape, 1, 30);
+        let mut session = Session::start(&self.binary, &self.scratch, shape, sink, &self.progress).await?;
+        let peak = session.measure(&stretch).await?;
+        let rate = rate.unwrap_or((peak.accepted_per_second * BUSY).round());
+        let mut busy = session.measure(&self.at_rate(&format!("{title}, {rate}/s"), rate, 20)).await?;
+        session.finish(&mut busy)?;
+        self.note(peak.clone());
+        self.note(busy.clone());
+        Ok((peak, busy))
+    }
+
+    async fn history(&mut self, sink: &mut Sink) -> Result<()> {
+        let before = self.at_peak("history: empty store, peak", &ONE, 1, 20);
+        let mut session = Session::start(&self.binary, &self.scratch, ONE.clone(), sink, &self.progress).await?;
+        let before = session.measure(&before).await?;
+        session.fill(self.settings.history.saturating_sub(before.delivered)).await?;
+        let mut after = session.measure(&self.at_peak("history: filled store, peak", &ONE, 1, 30)).await?;
+        session.finish(&mut after)?;
+        let ratio = after.delivered_per_second / before.delivered_per_second;
+        self.results.compare(&format!("history: peak after {} events ÷ peak on the empty store", after.history), ratio);
+        self.note(before);
+        self.note(after);
+        Ok(())
+    }
+
+    /// Keeps a measurement and says it.
+    fn note(&mut self, measurement: Measurement) {
+        self.progress.say(&format!(
+            "{}: {:.0} delivered/s, p50 {:.2} ms, p99 {:.2} ms, {:.2} CPU s per 10,000, {} lost, {} refused",
+            measurement.title,
+            measurement.delivered_per_second,
+            measurement.latency.p50_ms,
+            measurement.latency.p99_ms,
+            measurement.server_cpu_seconds_per_10k,
+            measurement.losses,
+            measurement.refused,
+        ));
+        self.results.measurements.push(measurement);
+    }
+
+    fn at_peak(&self, title: &str, shape: &Shape, batch: usize, seconds: u64) -> Stretch {
+        let outstanding_max = self.settings.outstanding * shape.fan_out as u64;
+        self.stretch(title, Pace::Closed { outstanding_max }, batch, VERIFY_AT_PEAK, seconds)
+    }
+
+    fn at_rate(&self, title: &str, per_second: f64, seconds: u64) -> Stretch {
+        self.stretch(title, Pace::Fixed { per_second }, 1, 1, seconds)
+    }
+
+    fn stretch(&self, title: &str, pace: Pace, batch: usize, verify_one_in: u64, seconds: u64) -> Stretch {
+        let seconds = self.settings.seconds.unwrap_or(if self.settings.quick { 3 } else { seconds });
+        Stretch {
+            title: title.to_owned(),
+            pace,
+            connections: self.settings.connections,
+            batch,
+            warm_up: self.warm_up(),
+            measured: Duration::from_secs(seconds),
+            verify_one_in,
+        }
+    }
+
+    fn warm_up(&self) -> Duration {
+        Duration::from_secs(if self.settings.quick { 1 } else { 3 })
+    }
+
+    async fn measure_ceilings(&mut self, sink: &mut Sink) -> Result<()> {
+        let seconds = Duration::from_secs(if self.settings.quick { 2 } else { 8 });
+        self.results.ceilings = Ceilings {
+            accept: self.accept_ceiling(1, seconds).await?,
+            accept_batch: self.accept_ceiling(BATCH, seconds).await?,
+            deliver: self.deliver_ceiling(sink, seconds).await?,
+        };
+        for line in report::ceilings(&self.results) {
+            self.progress.say(&line);
+        }
+        Ok(())
+    }
+
+    async fn accept_ceiling(&self, batch: usize, measured: Duration) -> Result<Ceiling> {
+        let mut server = Helper::start(&["accept-ceiling"])?;
+        let nobody = Tenant { key: "sk_test_ceiling".to_owned(), webhooks: vec![], well: true };
+        let driver = Driver::new(server.first_line()?, vec![nobody]);
+        let connections = self.settings.connections;
+        let pace = Pace::Closed { outstanding_max: u64::MAX };
+        let running = driver.start(&Plan { connections, batch, pace, events_max: u64::MAX }, None).await?;
+        tokio::time::sleep(self.warm_up() / 2).await;
+        let sample = || -> Result<(u64, f64)> {
+            Ok((driver.accepted(), process::cpu_seconds(server.pid())? + process::cpu_seconds(std::process::id())?))
+        };
+        let first = sample()?;
+        self.progress.wait(&format!("ceiling: accept only, batches of {batch}"), measured).await;
+        let last = sample()?;
+        running.stop(measured).await?;
+        let events = (last.0 - first.0) as f64;
+        Ok(Ceiling { per_second: events / measured.as_secs_f64(), cpu_us: (last.1 - first.1) * 1e6 / events })
+    }
+
+    async fn deliver_ceiling(&self, sink: &mut Sink, measured: Duration) -> Result<Ceiling> {
+        sink.expect(&[Expectation { secret: CEILING_SECRET.to_owned(), behaviour: Behaviour::Receives }]).await?;
+        sink.window(&Window { from_ns: 0, until_ns: 0, verify_one_in: VERIFY_AT_PEAK }).await?;
+        let before = process::cpu_seconds(sink.pid())?;
+        let (target, connections) = (sink.webhooks()[0].to_string(), self.settings.connections.to_string());
+        let seconds = measured.as_secs_f64().to_string();
+        let told = ["--target", &target, "--secret", CEILING_SECRET, "--connections", &connections];
+        let mut sender = Helper::start(&[["deliver-ceiling"].as_slice(), &told, &["--seconds", &seconds]].concat())?;
+        self.progress.wait("ceiling: deliver only", measured).await;
+        let done: Delivered = sender.first_line()?;
+        let cpu_seconds = done.cpu_seconds + process::cpu_seconds(sink.pid())? - before;
+        let arrived = sink.report().await?;
+        anyhow::ensure!(
+            arrived.delivered == done.deliveries && arrived.bad_signatures == 0,
+            "the deliver-only ceiling sent {} and the sink has {arrived:?}",
+            done.deliveries
+        );
+        let deliveries = done.deliveries as f64;
+        Ok(Ceiling { per_second: deliveries / done.seconds, cpu_us: cpu_seconds * 1e6 / deliveries })
+    }
+}
+
+/// One tenant with one webhook.
+const ONE: Shape = Shape { tenants: 1, fan_out: 1, sick: Vec::new() };

@@ -1,0 +1,237 @@
+//! One server from start to stop, and the measurements taken of it in between.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::clock;
+use crate::disk;
+use crate::driver::{Driver, Pace, Plan, Running};
+use crate::latency::Summary;
+use crate::process;
+use crate::progress::Progress;
+use crate::server::{Server, Shape};
+use crate::sink::{Report, Sink, Window};
+
+/// Undelivered events are given up as lost when nothing has arrived for this long.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest a fill may take.
+const FILL_MAX: Duration = Duration::from_secs(180);
+/// Deliveries that may be outstanding during a fill.
+const FILL_OUTSTANDING: u64 = 20_000;
+const FILL_BATCH: usize = 100;
+
+/// How to load the server for one measurement.
+#[derive(Clone, Debug)]
+pub(crate) struct Stretch {
+    pub(crate) title: String,
+    pub(crate) pace: Pace,
+    pub(crate) connections: usize,
+    pub(crate) batch: usize,
+    pub(crate) warm_up: Duration,
+    pub(crate) measured: Duration,
+    pub(crate) verify_one_in: u64,
+}
+
+/// One row of the result.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Measurement {
+    pub(crate) title: String,
+    pub(crate) fan_out: usize,
+    pub(crate) batch: usize,
+    /// Events due per second, where that was fixed.
+    pub(crate) rate: Option<f64>,
+    pub(crate) seconds: f64,
+    /// Deliveries in the store when the measurement began.
+    pub(crate) history: u64,
+    pub(crate) accepted: u64,
+    pub(crate) delivered: u64,
+    pub(crate) accepted_per_second: f64,
+    pub(crate) delivered_per_second: f64,
+    /// Due instant → arrival at the sink.
+    pub(crate) latency: Summary,
+    /// Due instant → 202.
+    pub(crate) answer: Summary,
+    /// Due instant → request written: the driver's own share of both.
+    pub(crate) driver_lateness: Summary,
+    pub(crate) server_cpu_seconds: f64,
+    pub(crate) server_cpu_seconds_per_10k: f64,
+    pub(crate) driver_cpu_us_per_event: f64,
+    pub(crate) sink_cpu_us_per_delivery: f64,
+    /// Of the server's whole life so far.
+    pub(crate) peak_memory_bytes: u64,
+    /// Data directory with its logs ÷ everything delivered so far.
+    pub(crate) disk_bytes_per_delivery: f64,
+    /// The same after a clean stop and a checkpoint; of the last measurement of a server only.
+    pub(crate) settled_bytes_per_delivery: Option<f64>,
+    pub(crate) refused: u64,
+    pub(crate) first_refusal: Option<String>,
+    pub(crate) duplicates: u64,
+    pub(crate) losses: u64,
+    pub(crate) bad_signatures: u64,
+    pub(crate) verified: u64,
+}
+
+/// A server under load.
+pub(crate) struct Session<'a> {
+    server: Server,
+    driver: Driver,
+    sink: &'a mut Sink,
+    progress: &'a Progress,
+    shape: Shape,
+    /// Totals when the last measurement ended.
+    before: Report,
+    losses_before: u64,
+    refused_before: u64,
+}
+
+/// Counters at one instant.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    at: Instant,
+    accepted: u64,
+    delivered: u64,
+    server_cpu: f64,
+    driver_cpu: f64,
+    sink_cpu: f64,
+}
+
+impl<'a> Session<'a> {
+    /// Starts `binary` with a fresh store below `scratch` and sets `shape` up in it.
+    pub(crate) async fn start(
+        binary: &Path,
+        scratch: &Path,
+        shape: Shape,
+        sink: &'a mut Sink,
+        progress: &'a Progress,
+    ) -> Result<Session<'a>> {
+        let server = Server::start(binary, scratch).await?;
+        let tenants = server.set_up(&shape, sink).await.with_context(|| server.log_tail())?;
+        let driver = Driver::new(server.address(), tenants);
+        let before = Report::default();
+        Ok(Session { server, driver, sink, progress, shape, before, losses_before: 0, refused_before: 0 })
+    }
+
+    /// Loads the server, waits until everything accepted has arrived, and reports.
+    pub(crate) async fn measure(&mut self, stretch: &Stretch) -> Result<Measurement> {
+        let measured = self.load(stretch).await;
+        measured.with_context(|| format!("while measuring {}\n{}", stretch.title, self.server.log_tail()))
+    }
+
+    async fn load(&mut self, stretch: &Stretch) -> Result<Measurement> {
+        let history = self.before.delivered;
+        let plan =
+            Plan { connections: stretch.connections, batch: stretch.batch, pace: stretch.pace, events_max: u64::MAX };
+        let never = Window { from_ns: 0, until_ns: 0, verify_one_in: stretch.verify_one_in };
+        self.sink.window(&never).await?;
+        let running = self.driver.start(&plan, Some(self.sink)).await?;
+        self.progress.wait(&format!("{}: warming up", stretch.title), stretch.warm_up).await;
+        let from_ns = clock::now_ns();
+        let until_ns = from_ns + u64::try_from(stretch.measured.as_nanos())?;
+        let window = Window { from_ns, until_ns, verify_one_in: stretch.verify_one_in };
+        self.sink.window(&window).await?;
+        self.driver.window(&window);
+        let first = self.sample()?;
+        self.progress.wait(&stretch.title, stretch.measured).await;
+        let last = self.sample()?;
+        self.settle(running).await?;
+        self.report(stretch, history, &first, &last).await
+    }
+
+    /// Publishes `events` in batches, without measuring.
+    pub(crate) async fn fill(&mut self, events: u64) -> Result<()> {
+        let plan = Plan {
+            connections: 8,
+            batch: FILL_BATCH,
+            pace: Pace::Closed { outstanding_max: FILL_OUTSTANDING },
+            events_max: events,
+        };
+        let already = self.driver.accepted();
+        self.sink.window(&Window { from_ns: 0, until_ns: 0, verify_one_in: 16 }).await?;
+        let running = self.driver.start(&plan, Some(self.sink)).await?;
+        let bar = self.progress.count("filling the history", events);
+        let deadline = Instant::now() + FILL_MAX;
+        while !running.finished() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            bar.set_position(self.driver.accepted() - already);
+        }
+        bar.finish_and_clear();
+        self.settle(running).await?;
+        self.before = self.sink.report().await?;
+        Ok(())
+    }
+
+    /// Stops the server and completes the last of its measurements.
+    pub(crate) fn finish(self, last: &mut Measurement) -> Result<()> {
+        let delivered = self.before.delivered;
+        let directory = self.server.stop()?;
+        let data = directory.path().join("data");
+        disk::checkpoint_below(&data)?;
+        last.settled_bytes_per_delivery = Some(disk::bytes_below(&data)? as f64 / delivered as f64);
+        Ok(())
+    }
+
+    async fn settle(&self, running: Running) -> Result<()> {
+        running.stop(PATIENCE).await?;
+        self.driver.drain(self.sink, PATIENCE).await
+    }
+
+    fn sample(&self) -> Result<Sample> {
+        Ok(Sample {
+            at: Instant::now(),
+            accepted: self.driver.accepted(),
+            delivered: self.driver.delivered(),
+            server_cpu: self.server.cpu_seconds()?,
+            driver_cpu: process::cpu_seconds(std::process::id())?,
+            sink_cpu: process::cpu_seconds(self.sink.pid())?,
+        })
+    }
+
+    async fn report(&mut self, stretch: &Stretch, history: u64, first: &Sample, last: &Sample) -> Result<Measurement> {
+        let report = self.sink.report().await?;
+        let losses = self.driver.losses(self.sink).await?;
+        let (refused, first_refusal) = self.driver.refused();
+        let seen = self.driver.seen();
+        let seconds = (last.at - first.at).as_secs_f64();
+        let (accepted, delivered) = (last.accepted - first.accepted, last.delivered - first.delivered);
+        let server_cpu_seconds = last.server_cpu - first.server_cpu;
+        let per = |amount: f64, count: u64| if count == 0 { 0.0 } else { amount / count as f64 };
+        let measurement = Measurement {
+            title: stretch.title.clone(),
+            fan_out: self.shape.fan_out,
+            batch: stretch.batch,
+            rate: match stretch.pace {
+                Pace::Fixed { per_second } => Some(per_second),
+                Pace::Closed { .. } => None,
+            },
+            seconds,
+            history,
+            accepted,
+            delivered,
+            accepted_per_second: accepted as f64 / seconds,
+            delivered_per_second: delivered as f64 / seconds,
+            latency: report.latency,
+            answer: seen.answers,
+            driver_lateness: seen.lateness,
+            server_cpu_seconds,
+            server_cpu_seconds_per_10k: per(server_cpu_seconds * 10_000.0, delivered),
+            driver_cpu_us_per_event: per((last.driver_cpu - first.driver_cpu) * 1e6, accepted),
+            sink_cpu_us_per_delivery: per((last.sink_cpu - first.sink_cpu) * 1e6, delivered),
+            peak_memory_bytes: self.server.peak_memory_bytes()?,
+            disk_bytes_per_delivery: per(disk::bytes_below(&self.server.data())? as f64, report.delivered),
+            settled_bytes_per_delivery: None,
+            refused: refused - self.refused_before,
+            first_refusal,
+            duplicates: report.duplicates - self.before.duplicates,
+            losses: losses.saturating_sub(self.losses_before),
+            bad_signatures: report.bad_signatures + report.malformed
+                - self.before.bad_signatures
+                - self.before.malformed,
+            verified: report.verified - self.before.verified,
+        };
+        (self.before, self.losses_before, self.refused_before) = (report, losses, refused);
+        Ok(measurement)
+    }
+}

@@ -12,6 +12,7 @@
 //! in the order of commit: an event takes number *n* and its first deliveries *n+1…n+k*. So acceptance order is
 //! number order, an id alone names its day partition, and the deliveries of an event are a range.
 
+pub mod histogram;
 pub mod model;
 pub mod sqlite;
 
@@ -76,7 +77,7 @@ pub trait Store: Send + Sync + Debug + 'static {
     async fn accept(&self, events: Vec<NewEvent>, now: UnixMs) -> Result<Vec<Accepted>>;
 
     /// Records what came of held deliveries: finished rows go to history, retries are parked, statistics and
-    /// webhook health are updated, all in one transaction. The slot is `false` where the row was no longer held
+    /// webhook health are updated (test deliveries count in neither), all in one transaction. The slot is `false` where the row was no longer held
     /// by this process (canceled, taken over): nothing was changed for it.
     async fn record(&self, outcomes: Vec<Recorded>, now: UnixMs) -> Result<Vec<bool>>;
 
@@ -106,7 +107,8 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// Cancels a delivery that is parked or held (the caller has made sure that it is not in flight).
     async fn cancel(&self, scope: Scope, delivery: DeliveryId, now: UnixMs) -> Result<Canceled>;
 
-    /// Cancels up to `limit` pending deliveries of a webhook that was disabled or deleted; the number canceled.
+    /// Cancels up to `limit` parked deliveries of a webhook that was disabled or deleted; the number canceled. Held
+    /// ones may be in flight: the process that holds them ends them by [`Store::record`].
     async fn cancel_pending(&self, webhook: WebhookId, detail: &str, limit: usize, now: UnixMs) -> Result<usize>;
 
     /// Adds parked deliveries of existing events, due at once: replay of one event. Their ids, in order; `None`
@@ -144,6 +146,8 @@ pub trait Store: Send + Sync + Debug + 'static {
 
     /// By sequence id or, if `key` is not one, by the id the publisher chose.
     async fn event(&self, scope: Scope, key: &EventKey) -> Result<Option<EventRecord>>;
+    /// As all lists with filters, looks at about 10,000 rows per call: where few match, a page is not full although
+    /// `next` says that there is more.
     async fn events(&self, query: EventQuery) -> Result<Listed<EventRecord>>;
     /// Pending and finished deliveries of one event, by number; at most [`WEBHOOKS_PER_TENANT_MAX`] × 2.
     ///
@@ -166,7 +170,8 @@ pub trait Store: Send + Sync + Debug + 'static {
     async fn partner(&self, id: PartnerId) -> Result<Option<PartnerRecord>>;
     /// Inserts or replaces. [`Error::Conflict`] when the external id is another tenant's.
     async fn put_tenant(&self, tenant: TenantRecord, audit: AuditEntry) -> Result<()>;
-    /// Deletes the tenant with its webhooks, keys, event types and pending deliveries; history goes with retention.
+    /// Deletes the tenant with its webhooks, keys, event types, replays and (up to 10,000) parked deliveries; what is
+    /// left of these is for [`Store::cancel_pending`], and history goes with retention.
     async fn delete_tenant(&self, id: TenantId, audit: AuditEntry) -> Result<bool>;
     async fn put_key(&self, key: KeyRecord, audit: AuditEntry) -> Result<()>;
     async fn delete_key(&self, id: KeyId, audit: AuditEntry) -> Result<bool>;

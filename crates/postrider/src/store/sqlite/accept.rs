@@ -1,0 +1,139 @@
+//! Accepting events: the hot half of the writer that callers wait for.
+
+use anyhow::ensure;
+use postrider_core::ids::{DeliveryId, EventId, Sequence, TenantId};
+use postrider_core::limits::IDEMPOTENCY_SPAN;
+use postrider_core::time::UnixMs;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::backlog::{Move, Place};
+use super::partition::{self, Day, FIRST_SPAN, Kind};
+use super::row::{Text, event_id, source_code, trigger_code};
+use super::writer::Session;
+use crate::store::{Accepted, NewEvent, Result};
+
+pub(super) fn accept(session: &mut Session, events: &[NewEvent], now: UnixMs) -> Result<Vec<Accepted>> {
+    events.iter().map(|event| accept_one(session, event, now)).collect()
+}
+
+fn accept_one(session: &mut Session, event: &NewEvent, now: UnixMs) -> Result<Accepted> {
+    if let Some(id) = known(&session.conn, event, now)? {
+        return Ok(Accepted::Repeat { id: id.0, external_id: id.1 });
+    }
+    let fanout = event.deliveries.len();
+    ensure_fanout(fanout)?;
+    let n = session.take(1 + fanout, now);
+    let id = EventId::from_sequence(n, event.entropy);
+    insert_event(session, event, n, id.entropy(), now)?;
+    insert_deliveries(session, event, n, now)?;
+    Ok(Accepted::New { id, first_delivery: DeliveryId(n + 1) })
+}
+
+fn ensure_fanout(fanout: usize) -> anyhow::Result<()> {
+    ensure!(fanout as u64 <= FIRST_SPAN.unsigned_abs(), "an event has more than {FIRST_SPAN} deliveries");
+    Ok(())
+}
+
+fn insert_event(session: &mut Session, event: &NewEvent, n: i64, entropy: u64, now: UnixMs) -> Result<()> {
+    let day = Day::of_number(n);
+    let sql = session.days.history(&session.conn, day)?;
+    // The number tells when the event was accepted; most events happened just then.
+    let occurred_at = event.occurred_at.unwrap_or(now);
+    let occurred_at = (occurred_at != Sequence::time(n)).then_some(occurred_at.0);
+    let tenant = event.tenant_id.0.into_bytes();
+    session.conn.prepare_cached(&sql.insert_event)?.execute(params![
+        n,
+        entropy.cast_signed(),
+        tenant,
+        event.event_type,
+        event.deliveries.len() as i64,
+        source_code(event.source),
+        occurred_at,
+        event.external_id,
+        event.idempotency_key,
+        event.ordering_key,
+        event.trace_parent,
+        Text(&event.data),
+    ])?;
+    if let Some(key) = &event.idempotency_key {
+        let day = Day::of(now);
+        session.days.ensure(&session.conn, Kind::Keys, day)?;
+        let sql = format!("INSERT OR REPLACE INTO keys_{} (tenant, key, event) VALUES (?, ?, ?)", day.suffix());
+        session.conn.prepare_cached(&sql)?.execute(params![tenant, key, n])?;
+    }
+    Ok(())
+}
+
+fn insert_deliveries(session: &mut Session, event: &NewEvent, n: i64, now: UnixMs) -> Result<()> {
+    let mut insert = session.conn.prepare_cached(
+        "INSERT INTO pending (n, event, tenant, webhook, due_at, attempts, step, trigger) \
+         VALUES (?, ?, ?, ?, ?, 0, 0, ?)",
+    )?;
+    let tenant = event.tenant_id.0.into_bytes();
+    for (delivery, number) in event.deliveries.iter().zip(n + 1..) {
+        let due_at = (!delivery.held).then_some(now.0);
+        let webhook = delivery.webhook_id.0.into_bytes();
+        insert.execute(params![number, n, tenant, webhook, due_at, trigger_code(delivery.trigger)])?;
+        session.moves.push(Move {
+            tenant: event.tenant_id,
+            webhook: delivery.webhook_id,
+            n: number,
+            from: Place::Nowhere,
+            to: if delivery.held { Place::Held } else { Place::Parked },
+        });
+    }
+    Ok(())
+}
+
+/// The event that the tenant already has under the same idempotency key or external id.
+fn known(conn: &Connection, event: &NewEvent, now: UnixMs) -> Result<Option<(EventId, Option<String>)>> {
+    if let Some(key) = &event.idempotency_key
+        && let Some(n) = find_key(conn, event.tenant_id, key, now)?
+        && let Some(id) = event_by_number(conn, n)?
+    {
+        return Ok(Some(id));
+    }
+    let Some(external_id) = &event.external_id else { return Ok(None) };
+    let Some(n) = find_external(conn, event.tenant_id, external_id)? else { return Ok(None) };
+    event_by_number(conn, n)
+}
+
+/// The event accepted with `key` within the span: today or yesterday.
+fn find_key(conn: &Connection, tenant: TenantId, key: &str, now: UnixMs) -> Result<Option<i64>> {
+    let since = Sequence::floor(now - IDEMPOTENCY_SPAN);
+    for day in partition::days(conn, Kind::Keys)?.into_iter().rev() {
+        if day.end_number() <= since {
+            break;
+        }
+        let sql = format!("SELECT event FROM keys_{} WHERE tenant = ? AND key = ?", day.suffix());
+        let found = conn.prepare_cached(&sql)?.query_row(params![tenant.0.into_bytes(), key], |row| row.get(0));
+        if let Some(n) = found.optional()?
+            && n >= since
+        {
+            return Ok(Some(n));
+        }
+    }
+    Ok(None)
+}
+
+/// The event with the publisher's own id, newest first, in all history that is kept.
+pub(super) fn find_external(conn: &Connection, tenant: TenantId, external_id: &str) -> Result<Option<i64>> {
+    for day in partition::days(conn, Kind::History)?.into_iter().rev() {
+        let sql = format!("SELECT n FROM events_{} WHERE tenant = ? AND external_id = ?", day.suffix());
+        let found = conn.prepare_cached(&sql)?.query_row(params![tenant.0.into_bytes(), external_id], |row| row.get(0));
+        if let Some(n) = found.optional()? {
+            return Ok(Some(n));
+        }
+    }
+    Ok(None)
+}
+
+fn event_by_number(conn: &Connection, n: i64) -> Result<Option<(EventId, Option<String>)>> {
+    let day = Day::of_number(n);
+    if !partition::exists(conn, Kind::History, day)? {
+        return Ok(None);
+    }
+    let sql = format!("SELECT entropy, external_id FROM events_{} WHERE n = ?", day.suffix());
+    let found = conn.prepare_cached(&sql)?.query_row([n], |row| Ok((event_id(n, row.get(0)?), row.get(1)?)));
+    Ok(found.optional()?)
+}

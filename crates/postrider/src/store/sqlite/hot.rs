@@ -1,0 +1,82 @@
+//! The statements of the hot path, one set per day, so that their text is made once a day and not once a row.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use super::partition::{self, Day, Kind};
+use super::row::ATTEMPT_COLUMNS;
+use crate::store::Result;
+
+/// SQL over the tables of one day of history.
+#[derive(Debug)]
+pub(super) struct HotSql {
+    pub(super) insert_event: String,
+    pub(super) insert_delivery: String,
+    pub(super) insert_attempt: String,
+}
+
+impl HotSql {
+    fn new(day: Day) -> HotSql {
+        let day = day.suffix();
+        HotSql {
+            insert_event: format!(
+                "INSERT INTO events_{day} (n, entropy, tenant, type, fanout, source, occurred_at, external_id, \
+                 idempotency_key, ordering_key, trace_parent, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            ),
+            insert_delivery: format!(
+                "INSERT INTO deliveries_{day} (n, event, entropy, tenant, webhook, type, status, trigger, replay, \
+                 attempts, finished_at, {ATTEMPT_COLUMNS}) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            ),
+            insert_attempt: format!(
+                "INSERT OR REPLACE INTO attempts_{day} (delivery, {ATTEMPT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            ),
+        }
+    }
+}
+
+/// The days the writer has used, whose tables are known to exist.
+#[derive(Debug, Default)]
+pub(super) struct HotDays {
+    history: HashMap<Day, Arc<HotSql>>,
+    others: std::collections::HashSet<(Kind, Day)>,
+}
+
+/// Days in use at a time are two or three; replays and late retries add old ones.
+const DAYS_MAX: usize = 64;
+
+impl HotDays {
+    pub(super) fn clear(&mut self) {
+        self.history.clear();
+        self.others.clear();
+    }
+
+    /// The statements of `day`, whose tables are created if they are not there.
+    pub(super) fn history(&mut self, conn: &Connection, day: Day) -> Result<Arc<HotSql>> {
+        if let Some(sql) = self.history.get(&day) {
+            return Ok(sql.clone());
+        }
+        if self.history.len() >= DAYS_MAX {
+            self.history.clear();
+        }
+        partition::create(conn, Kind::History, day)?;
+        let sql = Arc::new(HotSql::new(day));
+        self.history.insert(day, sql.clone());
+        Ok(sql)
+    }
+
+    /// Makes sure that the tables of another kind exist.
+    pub(super) fn ensure(&mut self, conn: &Connection, kind: Kind, day: Day) -> Result<()> {
+        if self.others.contains(&(kind, day)) {
+            return Ok(());
+        }
+        if self.others.len() >= DAYS_MAX {
+            self.others.clear();
+        }
+        partition::create(conn, kind, day)?;
+        self.others.insert((kind, day));
+        Ok(())
+    }
+}

@@ -1,0 +1,459 @@
+//! The queue: rows of `pending` between held, parked and gone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use postrider_core::delivery::{AttemptError, DeliveryStatus, ErrorClass, Progress, Trigger};
+use postrider_core::ids::{DeliveryId, EventId, ReplayId, TenantId, WebhookId};
+use postrider_core::limits::ATTEMPTS_MAX;
+use postrider_core::time::UnixMs;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::backlog::{Move, Place};
+use super::partition::{self, Day, FIRST_SPAN, Kind};
+use super::record::{Finished, insert_attempt};
+use super::row::{
+    ATTEMPT_COLUMNS, AttemptRow, EVENT_COLUMNS, Sql, attempt_at, event_at, maybe_time_at, progress_at, replay_at,
+    tenant_at, time_at, trigger_code, trigger_from, webhook_at,
+};
+use super::tally::{End, Tally};
+use super::writer::Session;
+use crate::store::{Canceled, EventBody, Job, LaneSummary, Refill, Result, Retried, Scope};
+
+/// What waits for one webhook, with its tenant.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counted {
+    pub(super) tenant: TenantId,
+    pub(super) webhook: WebhookId,
+    pub(super) parked: u64,
+    next_due: UnixMs,
+}
+
+/// A row of `pending`.
+#[derive(Clone, Debug)]
+pub(super) struct PendingRow {
+    pub(super) n: i64,
+    pub(super) event: i64,
+    pub(super) tenant: TenantId,
+    pub(super) webhook: WebhookId,
+    pub(super) due_at: Option<UnixMs>,
+    pub(super) progress: Progress,
+    pub(super) trigger: Trigger,
+    pub(super) replay: Option<ReplayId>,
+}
+
+/// Columns that [`pending_at`] reads.
+pub(super) const PENDING_COLUMNS: &str =
+    "n, event, tenant, webhook, due_at, attempts, step, resume_at, trigger, replay";
+
+pub(super) fn pending_at(row: &Row<'_>) -> Sql<PendingRow> {
+    Ok(PendingRow {
+        n: row.get(0)?,
+        event: row.get(1)?,
+        tenant: tenant_at(row, 2)?,
+        webhook: webhook_at(row, 3)?,
+        due_at: maybe_time_at(row, 4)?,
+        progress: progress_at(row, 5)?,
+        trigger: trigger_from(row.get(8)?)?,
+        replay: replay_at(row, 9)?,
+    })
+}
+
+impl PendingRow {
+    fn place(&self) -> Place {
+        if self.due_at.is_some() { Place::Parked } else { Place::Held }
+    }
+
+    fn moved(&self, to: Place) -> Move {
+        Move { tenant: self.tenant, webhook: self.webhook, n: self.n, from: self.place(), to }
+    }
+}
+
+// ---- start and shutdown ----------------------------------------------------------------------------------------------
+
+pub(super) fn begin(session: &mut Session, now: UnixMs) -> Result<Vec<LaneSummary>> {
+    session.conn.execute("UPDATE pending SET due_at = ? WHERE due_at IS NULL", [now.0])?;
+    // The requests that claimed these keys died with their process.
+    session.conn.execute("DELETE FROM replies WHERE status IS NULL", [])?;
+    for webhook in temporary_webhooks(&session.conn)? {
+        while cancel_pending(session, webhook, "the listener is gone", 1000, now)? > 0 {}
+        session.conn.execute("DELETE FROM webhooks WHERE id = ?", [webhook.0.into_bytes()])?;
+    }
+    // The moves above were counted from nothing; the summary replaces them.
+    session.moves.clear();
+    let lanes = count_lanes(&session.conn)?;
+    session.restart = Some(lanes.clone());
+    let summary =
+        |lane: &Counted| LaneSummary { webhook_id: lane.webhook, parked: lane.parked, next_due: lane.next_due };
+    Ok(lanes.iter().map(summary).collect())
+}
+
+fn temporary_webhooks(conn: &Connection) -> Result<Vec<WebhookId>> {
+    let mut select = conn.prepare_cached("SELECT id FROM webhooks WHERE temporary = 1")?;
+    let found = select.query_map([], |row| webhook_at(row, 0))?;
+    Ok(found.collect::<Sql<_>>()?)
+}
+
+/// One pass over the index of parked rows; the tenant is looked up once per webhook.
+fn count_lanes(conn: &Connection) -> Result<Vec<Counted>> {
+    let mut select = conn.prepare_cached(
+        "SELECT (SELECT tenant FROM pending AS one INDEXED BY pending_due \
+                 WHERE one.webhook = lane.webhook AND one.due_at IS NOT NULL LIMIT 1), webhook, parked, next_due \
+         FROM (SELECT webhook, count(*) AS parked, min(due_at) AS next_due FROM pending INDEXED BY pending_due \
+               WHERE due_at IS NOT NULL GROUP BY webhook) AS lane",
+    )?;
+    let lanes = select.query_map([], |row| {
+        Ok(Counted {
+            tenant: tenant_at(row, 0)?,
+            webhook: webhook_at(row, 1)?,
+            parked: super::row::count_at(row, 2)?,
+            next_due: time_at(row, 3)?,
+        })
+    })?;
+    Ok(lanes.collect::<Sql<_>>()?)
+}
+
+pub(super) fn release(session: &mut Session, deliveries: &[DeliveryId], now: UnixMs) -> Result<()> {
+    let mut update = session
+        .conn
+        .prepare_cached("UPDATE pending SET due_at = ?2 WHERE n = ?1 AND due_at IS NULL RETURNING tenant, webhook")?;
+    for delivery in deliveries {
+        let n = delivery.0;
+        let parked = update.query_row(params![n, now.0], |row| Ok((tenant_at(row, 0)?, webhook_at(row, 1)?)));
+        if let Some((tenant, webhook)) = parked.optional()? {
+            session.moves.push(Move { tenant, webhook, n, from: Place::Held, to: Place::Parked });
+        }
+    }
+    Ok(())
+}
+
+// ---- refill ------------------------------------------------------------------------------------------------------------
+
+pub(super) struct Wanted {
+    pub(super) webhook: WebhookId,
+    pub(super) in_order: bool,
+    pub(super) limit: usize,
+    pub(super) bytes_max: usize,
+}
+
+pub(super) fn refill(session: &mut Session, wanted: &Wanted, now: UnixMs) -> Result<Refill> {
+    let rows = due_rows(&session.conn, wanted, now)?;
+    let mut bodies = Bodies::default();
+    let mut jobs = Vec::with_capacity(rows.len());
+    let mut bytes = 0;
+    let mut hold = session.conn.prepare_cached("UPDATE pending SET due_at = NULL WHERE n = ?")?;
+    for row in rows {
+        let Some(event) = bodies.load(&session.conn, row.event)? else {
+            return Err(anyhow::anyhow!("pending delivery {} has lost its event", row.n).into());
+        };
+        bytes += event.data.len();
+        if !jobs.is_empty() && bytes > wanted.bytes_max {
+            break;
+        }
+        hold.execute([row.n])?;
+        session.moves.push(row.moved(Place::Held));
+        jobs.push(Job {
+            delivery_id: DeliveryId(row.n),
+            webhook_id: row.webhook,
+            event,
+            trigger: row.trigger,
+            replay_id: row.replay,
+            progress: row.progress,
+        });
+    }
+    drop(hold);
+    let next_due = next_due(&session.conn, wanted)?;
+    Ok(Refill { jobs, next_due })
+}
+
+fn due_rows(conn: &Connection, wanted: &Wanted, now: UnixMs) -> Result<Vec<PendingRow>> {
+    let webhook = wanted.webhook.0.into_bytes();
+    let limit = wanted.limit as i64;
+    if wanted.in_order {
+        let mut select = conn.prepare_cached(&format!(
+            "SELECT {PENDING_COLUMNS} FROM pending INDEXED BY pending_order \
+             WHERE webhook = ? AND due_at IS NOT NULL ORDER BY n LIMIT ?"
+        ))?;
+        let rows = select.query_map(params![webhook, limit], pending_at)?;
+        let due = rows.take_while(|row| row.as_ref().map_or(true, |row| row.due_at <= Some(now)));
+        return Ok(due.collect::<Sql<_>>()?);
+    }
+    let mut select = conn.prepare_cached(&format!(
+        "SELECT {PENDING_COLUMNS} FROM pending INDEXED BY pending_due \
+         WHERE webhook = ? AND due_at <= ? ORDER BY due_at, n LIMIT ?"
+    ))?;
+    let rows = select.query_map(params![webhook, now.0, limit], pending_at)?;
+    Ok(rows.collect::<Sql<_>>()?)
+}
+
+fn next_due(conn: &Connection, wanted: &Wanted) -> Result<Option<UnixMs>> {
+    let sql = if wanted.in_order {
+        "SELECT due_at FROM pending INDEXED BY pending_order \
+         WHERE webhook = ? AND due_at IS NOT NULL ORDER BY n LIMIT 1"
+    } else {
+        "SELECT due_at FROM pending INDEXED BY pending_due \
+         WHERE webhook = ? AND due_at IS NOT NULL ORDER BY due_at LIMIT 1"
+    };
+    let found = conn.prepare_cached(sql)?.query_row([wanted.webhook.0.into_bytes()], |row| time_at(row, 0));
+    Ok(found.optional()?)
+}
+
+/// Events read in one call, each loaded once and shared.
+#[derive(Default)]
+pub(super) struct Bodies {
+    loaded: HashMap<i64, Option<Arc<EventBody>>>,
+    days: HashMap<Day, bool>,
+}
+
+impl Bodies {
+    pub(super) fn load(&mut self, conn: &Connection, n: i64) -> Result<Option<Arc<EventBody>>> {
+        if let Some(found) = self.loaded.get(&n) {
+            return Ok(found.clone());
+        }
+        let day = Day::of_number(n);
+        let there = match self.days.get(&day) {
+            Some(there) => *there,
+            None => partition::exists(conn, Kind::History, day)?,
+        };
+        self.days.insert(day, there);
+        let mut found = None;
+        if there {
+            let sql = format!("SELECT {EVENT_COLUMNS} FROM events_{} WHERE n = ?", day.suffix());
+            found = conn.prepare_cached(&sql)?.query_row([n], event_at).optional()?;
+        }
+        self.loaded.insert(n, found.clone());
+        Ok(found)
+    }
+}
+
+// ---- by hand -------------------------------------------------------------------------------------------------------------
+
+/// Beyond the end of every schedule: one more try and no further one.
+const STEP_USED_UP: u32 = 1_000_000 + ATTEMPTS_MAX;
+
+pub(super) fn retry(session: &mut Session, scope: Scope, delivery: DeliveryId, now: UnixMs) -> Result<Retried> {
+    let Some(row) = find_pending(&session.conn, scope, delivery)? else {
+        return retry_finished(session, scope, delivery, now);
+    };
+    if row.due_at.is_none_or(|due_at| due_at <= now) {
+        return Ok(Retried::AlreadyDue);
+    }
+    let mut update = session
+        .conn
+        .prepare_cached("UPDATE pending SET resume_at = coalesce(resume_at, due_at), due_at = ?2 WHERE n = ?1")?;
+    update.execute(params![row.n, now.0])?;
+    Ok(Retried::Queued { webhook_id: row.webhook, tenant_id: row.tenant })
+}
+
+fn retry_finished(session: &mut Session, scope: Scope, delivery: DeliveryId, now: UnixMs) -> Result<Retried> {
+    let n = delivery.0;
+    let day = Day::of_number(n);
+    if !partition::exists(&session.conn, Kind::History, day)? {
+        return Ok(Retried::NotFound);
+    }
+    let suffix = day.suffix();
+    let select = format!(
+        "SELECT event, tenant, webhook, attempts, replay, {ATTEMPT_COLUMNS} FROM deliveries_{suffix} WHERE n = ?"
+    );
+    let found = session.conn.prepare_cached(&select)?.query_row([n], |row| {
+        let at = (row.get::<_, i64>(0)?, tenant_at(row, 1)?, webhook_at(row, 2)?);
+        Ok((at, row.get::<_, u32>(3)?, replay_at(row, 4)?, attempt_at(row, 5)?))
+    });
+    let Some(((event, tenant, webhook), attempts, replay, last)) = found.optional()? else {
+        return Ok(Retried::NotFound);
+    };
+    if !scope.covers(tenant) || Bodies::default().load(&session.conn, event)?.is_none() {
+        return Ok(Retried::NotFound);
+    }
+    if let Some(last) = &last {
+        insert_attempt(session, n, &AttemptRow::of(last))?;
+    }
+    session.conn.prepare_cached(&format!("DELETE FROM deliveries_{suffix} WHERE n = ?"))?.execute([n])?;
+    let row = PendingRow {
+        n,
+        event,
+        tenant,
+        webhook,
+        due_at: Some(now),
+        progress: Progress { attempts, step: STEP_USED_UP, resume_at: None },
+        trigger: Trigger::Retry,
+        replay,
+    };
+    insert_pending(session, &row)?;
+    Ok(Retried::Queued { webhook_id: webhook, tenant_id: tenant })
+}
+
+pub(super) fn insert_pending(session: &mut Session, row: &PendingRow) -> Result<()> {
+    let mut insert = session
+        .conn
+        .prepare_cached(&format!("INSERT INTO pending ({PENDING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"))?;
+    insert.execute(params![
+        row.n,
+        row.event,
+        row.tenant.0.into_bytes(),
+        row.webhook.0.into_bytes(),
+        row.due_at.map(|at| at.0),
+        row.progress.attempts,
+        row.progress.step,
+        row.progress.resume_at.map(|at| at.0),
+        trigger_code(row.trigger),
+        row.replay.map(|id| id.0.into_bytes()),
+    ])?;
+    session.moves.push(Move { from: Place::Nowhere, ..row.moved(row.place()) });
+    Ok(())
+}
+
+fn find_pending(conn: &Connection, scope: Scope, delivery: DeliveryId) -> Result<Option<PendingRow>> {
+    let mut select = conn.prepare_cached(&format!("SELECT {PENDING_COLUMNS} FROM pending WHERE n = ?"))?;
+    let row = select.query_row([delivery.0], pending_at).optional()?;
+    Ok(row.filter(|row| scope.covers(row.tenant)))
+}
+
+pub(super) fn cancel(session: &mut Session, scope: Scope, delivery: DeliveryId, now: UnixMs) -> Result<Canceled> {
+    if let Some(row) = find_pending(&session.conn, scope, delivery)? {
+        let mut tally = Tally::default();
+        end_without_attempt(session, &row, None, now, &mut tally)?;
+        tally.write(session, now)?;
+        return Ok(Canceled::Done { webhook_id: row.webhook });
+    }
+    let day = Day::of_number(delivery.0);
+    if !partition::exists(&session.conn, Kind::History, day)? {
+        return Ok(Canceled::NotFound);
+    }
+    let sql = format!("SELECT tenant FROM deliveries_{} WHERE n = ?", day.suffix());
+    let owner = session.conn.prepare_cached(&sql)?.query_row([delivery.0], |row| tenant_at(row, 0)).optional()?;
+    let inside = owner.is_some_and(|tenant| scope.covers(tenant));
+    Ok(if inside { Canceled::AlreadyEnded } else { Canceled::NotFound })
+}
+
+pub(super) fn cancel_pending(
+    session: &mut Session,
+    webhook: WebhookId,
+    detail: &str,
+    limit: usize,
+    now: UnixMs,
+) -> Result<usize> {
+    let rows = parked_rows(&session.conn, webhook, limit)?;
+    let error = AttemptError { class: ErrorClass::Disabled, detail: detail.to_owned() };
+    let mut tally = Tally::default();
+    for row in &rows {
+        end_without_attempt(session, row, Some(&error), now, &mut tally)?;
+    }
+    tally.write(session, now)?;
+    Ok(rows.len())
+}
+
+fn end_without_attempt(
+    session: &mut Session,
+    row: &PendingRow,
+    ended: Option<&AttemptError>,
+    now: UnixMs,
+    tally: &mut Tally,
+) -> Result<()> {
+    let (event, event_type) = event_name(&session.conn, row)?;
+    session.conn.prepare_cached("DELETE FROM pending WHERE n = ?")?.execute([row.n])?;
+    session.moves.push(row.moved(Place::Nowhere));
+    let finished = Finished {
+        n: row.n,
+        event,
+        tenant: row.tenant.0.into_bytes(),
+        webhook: row.webhook.0.into_bytes(),
+        event_type: &event_type,
+        status: DeliveryStatus::Canceled,
+        trigger: trigger_code(row.trigger),
+        replay: row.replay.map(|id| id.0.into_bytes()),
+        attempts: row.progress.attempts,
+        attempt: AttemptRow::of_error(ended),
+    };
+    finished.insert(session, now)?;
+    tally.add(row.tenant, row.webhook, row.trigger, None, Some(End::Canceled));
+    Ok(())
+}
+
+/// Id and type of the event of a pending row.
+fn event_name(conn: &Connection, row: &PendingRow) -> Result<(EventId, String)> {
+    let sql = format!("SELECT entropy, type FROM events_{} WHERE n = ?", Day::of_number(row.event).suffix());
+    let found = conn
+        .prepare_cached(&sql)?
+        .query_row([row.event], |found| Ok((super::row::event_id(row.event, found.get(0)?), found.get(1)?)));
+    Ok(found?)
+}
+
+/// Adds parked deliveries of an event, due at once; their numbers, in order.
+pub(super) fn add_replays(
+    session: &mut Session,
+    event: &EventBody,
+    webhooks: &[WebhookId],
+    replay: Option<ReplayId>,
+    now: UnixMs,
+) -> Result<Vec<DeliveryId>> {
+    let n = event.id.sequence().ok_or_else(|| anyhow::anyhow!("{} is not of this store", event.id))?;
+    // Keeps the numbers that close to the event free for its first deliveries alone.
+    session.skip_past(n + FIRST_SPAN);
+    let mut ids = Vec::with_capacity(webhooks.len());
+    for webhook in webhooks {
+        let row = PendingRow {
+            n: session.take(1, now),
+            event: n,
+            tenant: event.tenant_id,
+            webhook: *webhook,
+            due_at: Some(now),
+            progress: Progress::default(),
+            trigger: Trigger::Replay,
+            replay,
+        };
+        insert_pending(session, &row)?;
+        ids.push(DeliveryId(row.n));
+    }
+    Ok(ids)
+}
+
+pub(super) fn replay_event(
+    session: &mut Session,
+    scope: Scope,
+    event: EventId,
+    webhooks: &[WebhookId],
+    now: UnixMs,
+) -> Result<Option<Vec<DeliveryId>>> {
+    let Some(n) = event.sequence() else { return Ok(None) };
+    let found = Bodies::default().load(&session.conn, n)?;
+    match found.filter(|found| found.id == event && scope.covers(found.tenant_id)) {
+        Some(found) => Ok(Some(add_replays(session, &found, webhooks, None, now)?)),
+        None => Ok(None),
+    }
+}
+
+/// Removes parked rows of a webhook without a trace in history: its tenant is gone. The number removed.
+pub(super) fn forget_parked(session: &mut Session, webhook: WebhookId, limit: usize) -> Result<usize> {
+    let rows: Vec<PendingRow> = parked_rows(&session.conn, webhook, limit)?;
+    let mut delete = session.conn.prepare_cached("DELETE FROM pending WHERE n = ?")?;
+    for row in &rows {
+        delete.execute([row.n])?;
+        session.moves.push(row.moved(Place::Nowhere));
+    }
+    Ok(rows.len())
+}
+
+fn parked_rows(conn: &Connection, webhook: WebhookId, limit: usize) -> Result<Vec<PendingRow>> {
+    let mut select = conn.prepare_cached(&format!(
+        "SELECT {PENDING_COLUMNS} FROM pending INDEXED BY pending_order \
+         WHERE webhook = ? AND due_at IS NOT NULL ORDER BY n LIMIT ?"
+    ))?;
+    let rows = select.query_map(params![webhook.0.into_bytes(), limit as i64], pending_at)?;
+    Ok(rows.collect::<Sql<_>>()?)
+}
+
+/// When the longest waiting parked row was due: one seek per webhook that has any.
+pub(super) fn oldest_due(conn: &Connection) -> Result<Option<UnixMs>> {
+    let mut select = conn.prepare_cached(
+        "WITH RECURSIVE lanes (webhook) AS ( \
+           SELECT min(webhook) FROM pending INDEXED BY pending_due WHERE due_at IS NOT NULL \
+           UNION ALL \
+           SELECT (SELECT min(next.webhook) FROM pending AS next INDEXED BY pending_due \
+                   WHERE next.webhook > lanes.webhook AND next.due_at IS NOT NULL) \
+           FROM lanes WHERE lanes.webhook IS NOT NULL) \
+         SELECT min((SELECT min(due_at) FROM pending INDEXED BY pending_due \
+                     WHERE pending.webhook = lanes.webhook AND due_at IS NOT NULL)) FROM lanes",
+    )?;
+    Ok(select.query_row([], |row| maybe_time_at(row, 0))?)
+}

@@ -1,0 +1,307 @@
+//! Bulk replays: finding matches in the one order of numbers, and moving on by steps.
+//!
+//! Only numbers below the floor of `until` ever match, and the cursor only grows, so what arrives or is replayed
+//! meanwhile can neither be missed nor taken twice.
+
+use postrider_core::delivery::DeliveryStatus;
+use postrider_core::ids::{ReplayId, Sequence, TenantId};
+use postrider_core::time::UnixMs;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::audit;
+use super::history::{event_numbers_of, webhooks_of};
+use super::paging::paged;
+use super::partition::{self, Day, Kind};
+use super::queue::{Bodies, add_replays};
+use super::row::{
+    Sql, count_at, json_at, maybe_time_at, replay_status_code, replay_status_from, signed, status_from, tenant_at,
+    time_at, uuid_at, webhook_at,
+};
+use super::sources::Place;
+use super::writer::Session;
+use crate::store::{
+    AuditEntry, Listed, Page, ReplayMatch, ReplayRecord, ReplaySelect, ReplayStatus, ReplayStep, ReplayTargets, Result,
+    Scope,
+};
+
+// ---- matches -----------------------------------------------------------------------------------------------------------
+
+/// A match before its event is loaded: its number, its event, and the webhook for `Original`.
+type Match = (i64, i64, Option<postrider_core::ids::WebhookId>);
+
+pub(super) fn count(conn: &Connection, select: &ReplaySelect) -> Result<u64> {
+    let mut cursor = 0;
+    let mut total = 0;
+    loop {
+        let found = matches(conn, select, cursor, COUNT_STEP)?;
+        total += found.len() as u64;
+        match found.last() {
+            Some(last) if found.len() == COUNT_STEP => cursor = last.0,
+            _ => return Ok(total),
+        }
+    }
+}
+
+/// Matches gathered at a time while counting.
+const COUNT_STEP: usize = 10_000;
+
+pub(super) fn next(conn: &Connection, select: &ReplaySelect, cursor: i64, limit: usize) -> Result<Vec<ReplayMatch>> {
+    let mut bodies = Bodies::default();
+    let mut found = Vec::new();
+    for (n, event, webhook_id) in matches(conn, select, cursor, limit)? {
+        if let Some(event) = bodies.load(conn, event)? {
+            found.push(ReplayMatch { cursor: n, event, webhook_id });
+        }
+    }
+    Ok(found)
+}
+
+/// The `limit` least matches above `cursor`, ascending.
+fn matches(conn: &Connection, select: &ReplaySelect, cursor: i64, limit: usize) -> Result<Vec<Match>> {
+    let low = Sequence::floor(select.since).max(cursor.saturating_add(1));
+    let high = Sequence::floor(select.until);
+    let mut found = Vec::new();
+    for day in partition::days(conn, Kind::History)? {
+        if day.end_number() <= low || found.len() >= limit {
+            continue;
+        }
+        if day.first_number() >= high {
+            break;
+        }
+        let left = limit - found.len();
+        match select.targets {
+            ReplayTargets::Original => deliveries_of_day(conn, select, day, (low, high), left, &mut found)?,
+            ReplayTargets::Current | ReplayTargets::Webhook(_) => {
+                events_of_day(conn, select, day, (low, high), left, &mut found)?;
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn deliveries_of_day(
+    conn: &Connection,
+    select: &ReplaySelect,
+    day: Day,
+    (low, high): (i64, i64),
+    limit: usize,
+    found: &mut Vec<Match>,
+) -> Result<()> {
+    let webhooks = match select.webhook_id {
+        Some(webhook) => vec![webhook],
+        None => webhooks_of(conn, select.tenant_id)?,
+    };
+    let table = format!("deliveries_{}", day.suffix());
+    let bad = !select.statuses.is_empty() && !select.statuses.contains(&DeliveryStatus::Succeeded);
+    let (index, only) = if bad { ("bad", "AND status <> 1") } else { ("webhook", "") };
+    let mut rows = conn.prepare_cached(&format!(
+        "SELECT n, event, webhook, status, type, tenant FROM {table} INDEXED BY {table}_{index} \
+         WHERE webhook = ? {only} AND n >= ? AND n < ? ORDER BY n"
+    ))?;
+    let first_event = Sequence::floor(select.since);
+    let start = found.len();
+    for webhook in webhooks {
+        let mut rows = rows.query(params![webhook.0.into_bytes(), low, high])?;
+        let mut own = 0;
+        while own < limit
+            && let Some(row) = rows.next()?
+        {
+            let event: i64 = row.get(1)?;
+            let wanted = event >= first_event
+                && status_matches(select, status_from(row.get(3)?)?)
+                && type_matches(select, row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?)
+                && tenant_at(row, 5)? == select.tenant_id;
+            if wanted {
+                found.push((row.get(0)?, event, Some(webhook_at(row, 2)?)));
+                own += 1;
+            }
+        }
+    }
+    found[start..].sort_unstable_by_key(|found| found.0);
+    found.truncate(start + limit);
+    Ok(())
+}
+
+fn events_of_day(
+    conn: &Connection,
+    select: &ReplaySelect,
+    day: Day,
+    (low, high): (i64, i64),
+    limit: usize,
+    found: &mut Vec<Match>,
+) -> Result<()> {
+    let table = format!("events_{}", day.suffix());
+    let mut rows = conn.prepare_cached(&format!(
+        "SELECT n, type FROM {table} INDEXED BY {table}_tenant WHERE tenant = ? AND n >= ? AND n < ? ORDER BY n"
+    ))?;
+    let mut rows = rows.query(params![select.tenant_id.0.into_bytes(), low, high])?;
+    let end = found.len() + limit;
+    while found.len() < end
+        && let Some(row) = rows.next()?
+    {
+        let n: i64 = row.get(0)?;
+        if type_matches(select, row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)
+            && has_wanted_delivery(conn, select, n)?
+        {
+            found.push((n, n, None));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the event has a finished delivery with one of the statuses to the webhook, where these are asked for.
+fn has_wanted_delivery(conn: &Connection, select: &ReplaySelect, event: i64) -> Result<bool> {
+    if select.statuses.is_empty() && select.webhook_id.is_none() {
+        return Ok(true);
+    }
+    for (n, place) in event_numbers_of(conn, event)? {
+        if place != Place::Finished {
+            continue;
+        }
+        let sql = format!("SELECT status, webhook FROM deliveries_{} WHERE n = ?", Day::of_number(n).suffix());
+        let found = conn.prepare_cached(&sql)?.query_row([n], |row| Ok((row.get(0)?, webhook_at(row, 1)?)));
+        let (status, webhook) = found?;
+        if status_matches(select, status_from(status)?) && select.webhook_id.is_none_or(|wanted| wanted == webhook) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn status_matches(select: &ReplaySelect, status: DeliveryStatus) -> bool {
+    select.statuses.is_empty() || select.statuses.contains(&status)
+}
+
+fn type_matches(select: &ReplaySelect, event_type: &str) -> bool {
+    select.types.0.is_empty() || select.types.matches(event_type)
+}
+
+// ---- records ---------------------------------------------------------------------------------------------------------------
+
+const COLUMNS: &str =
+    "id, selection, rate_per_second, status, matched, done, queued, cursor, created_at, finished_at, number, tenant";
+
+fn replay_at(row: &Row<'_>) -> Sql<ReplayRecord> {
+    Ok(ReplayRecord {
+        id: ReplayId(uuid_at(row, 0)?),
+        select: json_at(row, 1)?,
+        rate_per_second: row.get(2)?,
+        status: replay_status_from(row.get(3)?)?,
+        matched: count_at(row, 4)?,
+        done: count_at(row, 5)?,
+        queued: count_at(row, 6)?,
+        cursor: row.get(7)?,
+        created_at: time_at(row, 8)?,
+        finished_at: maybe_time_at(row, 9)?,
+    })
+}
+
+pub(super) fn create(session: &mut Session, replay: &ReplayRecord, entry: &AuditEntry) -> Result<()> {
+    session.conn.execute(
+        "INSERT INTO replays (id, tenant, selection, rate_per_second, status, matched, done, queued, cursor, \
+         created_at, finished_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        params![
+            replay.id.0.into_bytes(),
+            replay.select.tenant_id.0.into_bytes(),
+            serde_json::to_string(&replay.select).map_err(anyhow::Error::new)?,
+            replay.rate_per_second,
+            replay_status_code(replay.status),
+            signed(replay.matched),
+            signed(replay.done),
+            signed(replay.queued),
+            replay.cursor,
+            replay.created_at.0,
+            replay.finished_at.map(|at| at.0),
+        ],
+    )?;
+    audit::append(&session.conn, entry)
+}
+
+pub(super) fn get(conn: &Connection, scope: Scope, id: ReplayId) -> Result<Option<ReplayRecord>> {
+    let mut select = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM replays WHERE id = ?"))?;
+    let found = select.query_row([id.0.into_bytes()], replay_at).optional()?;
+    Ok(found.filter(|replay| scope.covers(replay.select.tenant_id)))
+}
+
+pub(super) fn list(conn: &Connection, scope: Scope, page: Page) -> Result<Listed<ReplayRecord>> {
+    let tenant = match scope {
+        Scope::Platform => None,
+        Scope::Tenant(tenant) => Some(tenant.0.into_bytes()),
+    };
+    let owner = if tenant.is_some() { "INDEXED BY replays_tenant WHERE tenant = ?1" } else { "WHERE ?1 IS NULL" };
+    let sql = format!("SELECT {COLUMNS} FROM replays {owner} AND number < ?2 ORDER BY number DESC LIMIT ?3");
+    paged(
+        page,
+        |before, count| {
+            let mut select = conn.prepare_cached(&sql)?;
+            let rows =
+                select.query_map(params![tenant, before, count as i64], |row| Ok((row.get(10)?, replay_at(row)?)))?;
+            Ok(rows.collect::<Sql<Vec<_>>>()?)
+        },
+        |_, replay| Ok(Some(replay)),
+    )
+}
+
+pub(super) fn unfinished(conn: &Connection) -> Result<Vec<ReplayRecord>> {
+    let sql = format!("SELECT {COLUMNS} FROM replays INDEXED BY replays_running WHERE status = 0 ORDER BY number");
+    let mut select = conn.prepare_cached(&sql)?;
+    let rows = select.query_map([], replay_at)?;
+    Ok(rows.collect::<Sql<_>>()?)
+}
+
+pub(super) fn advance(session: &mut Session, step: &ReplayStep, now: UnixMs) -> Result<bool> {
+    let status = if step.finished { ReplayStatus::Finished } else { ReplayStatus::Running };
+    let moved = session
+        .conn
+        .prepare_cached(
+            "UPDATE replays SET cursor = ?3, done = done + ?4, queued = queued + ?5, status = ?6, finished_at = ?7 \
+             WHERE id = ?1 AND tenant = ?2 AND status = 0",
+        )?
+        .execute(params![
+            step.id.0.into_bytes(),
+            step.tenant_id.0.into_bytes(),
+            step.cursor,
+            signed(step.done),
+            step.deliveries.len() as i64,
+            replay_status_code(status),
+            step.finished.then_some(now.0),
+        ])?;
+    if moved == 0 {
+        return Ok(false);
+    }
+    let mut bodies = Bodies::default();
+    for (event, webhook) in &step.deliveries {
+        let Some(n) = event.sequence() else { continue };
+        let body = bodies.load(&session.conn, n)?.filter(|body| body.tenant_id == step.tenant_id);
+        if let Some(body) = body {
+            add_replays(session, &body, &[*webhook], Some(step.id), now)?;
+        }
+    }
+    Ok(true)
+}
+
+pub(super) fn cancel(
+    session: &mut Session,
+    scope: Scope,
+    id: ReplayId,
+    now: UnixMs,
+    entry: &AuditEntry,
+) -> Result<Option<ReplayRecord>> {
+    if get(&session.conn, scope, id)?.is_none() {
+        return Ok(None);
+    }
+    let canceled = session.conn.execute(
+        "UPDATE replays SET status = ?2, finished_at = ?3 WHERE id = ?1 AND status = 0",
+        params![id.0.into_bytes(), replay_status_code(ReplayStatus::Canceled), now.0],
+    )?;
+    if canceled == 1 {
+        audit::append(&session.conn, entry)?;
+    }
+    get(&session.conn, scope, id)
+}
+
+/// Replays of a tenant that is deleted.
+pub(super) fn delete_of(conn: &Connection, tenant: TenantId) -> Result<()> {
+    conn.execute("DELETE FROM replays WHERE tenant = ?", [tenant.0.into_bytes()])?;
+    Ok(())
+}

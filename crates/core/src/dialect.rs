@@ -1,12 +1,26 @@
 //! The six dialects, as data: how an event becomes a request.
+//!
+//! What distinguishes them stands in one table, [`profile`]; this module and [`body`] only read it. Rendering writes
+//! each body straight into one buffer and copies the event's data in as it was accepted, so numbers, key order and
+//! spacing survive (but for dialects whose contract asks for another order). A body is the same in every attempt,
+//! unless the contract puts the attempt's number into it; the time of the attempt stands in the headers only.
 
+mod body;
+mod profile;
+mod sorted;
+
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{DeliveryId, EventId, PartnerId, TenantId, WebhookId};
-use crate::signing::SigningKeys;
+use self::profile::{HeaderValue, PROFILES, Profile};
+use crate::ids::{DeliveryId, EventId, PartnerId, ReplayId, TenantId, WebhookId};
+use crate::signing::{Message, Rotation, SigningKeys};
 use crate::time::UnixMs;
+
+/// Names the replay a delivery belongs to, in every dialect.
+pub const REPLAY_HEADER: &str = "webhook-replay-id";
 
 /// One of the published ways to shape, sign and retry a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -21,11 +35,17 @@ pub enum Dialect {
     Athena,
 }
 
+/// The name is none of the six.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be one of standard, athenatext, athenty, scaikey, alumia, athena")]
+pub struct UnknownDialect;
+
 /// All a dialect needs to know to render one attempt.
 #[derive(Clone, Debug)]
 pub struct Envelope<'a> {
     pub event_id: EventId,
-    /// The id the publisher chose, shown instead of `event_id`.
+    /// The id the publisher chose, shown instead of `event_id`. Goes into headers: see
+    /// [`check_external_id`](crate::ids::check_external_id).
     pub external_id: Option<&'a str>,
     pub event_type: &'a str,
     pub occurred_at: UnixMs,
@@ -33,6 +53,8 @@ pub struct Envelope<'a> {
     pub partner_id: Option<PartnerId>,
     pub webhook_id: WebhookId,
     pub delivery_id: DeliveryId,
+    /// The replay this delivery belongs to.
+    pub replay_id: Option<ReplayId>,
     /// The event's data: one JSON value, byte for byte as accepted.
     pub data: &'a str,
     pub test: bool,
@@ -44,6 +66,7 @@ pub struct Envelope<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
     pub body: Vec<u8>,
+    /// Names in lower case, values visible ASCII.
     pub headers: Vec<(&'static str, String)>,
 }
 
@@ -51,24 +74,94 @@ impl Dialect {
     pub const ALL: [Dialect; 6] =
         [Dialect::Standard, Dialect::Athenatext, Dialect::Athenty, Dialect::Scaikey, Dialect::Alumia, Dialect::Athena];
 
+    pub(crate) fn profile(self) -> &'static Profile {
+        &PROFILES[self as usize]
+    }
+
     /// Wire name.
     pub fn name(self) -> &'static str {
-        unimplemented!("core")
+        self.profile().name
     }
 
     /// Total time of one attempt unless the webhook says otherwise.
     pub fn timeout(self) -> Duration {
-        unimplemented!("core")
+        self.profile().timeout
     }
 
     /// How long the previous secret stays valid after a rotation (zero: not at all).
     pub fn rotation_overlap(self) -> Duration {
-        unimplemented!("core")
+        self.profile().rotation_overlap
+    }
+
+    /// Whether a 410 means that the endpoint wants nothing more, ever.
+    pub fn gone_disables(self) -> bool {
+        self.profile().gone_disables
+    }
+
+    /// Whether a long span of nothing but failures may disable the webhook.
+    pub fn auto_disables(self) -> bool {
+        self.profile().auto_disables
+    }
+
+    /// Whether a webhook may do without a secret, and its requests without a signature.
+    pub fn unsigned_allowed(self) -> bool {
+        self.profile().unsigned_allowed
+    }
+
+    /// Whether the dialect sets the header `name` (in lower case) itself, so that a user must not.
+    pub fn sets_header(self, name: &str) -> bool {
+        let profile = self.profile();
+        let next = match profile.signature.rotation {
+            Rotation::NextHeader(next) => Some(next),
+            Rotation::InOneHeader | Rotation::Immediate => None,
+        };
+        ["content-type", "user-agent", REPLAY_HEADER, profile.signature.header].contains(&name)
+            || next == Some(name)
+            || profile.headers.iter().any(|(own, _)| *own == name)
     }
 
     /// Body and headers of one attempt, signed at `now` with the secrets valid then.
+    ///
+    /// `keys` were prepared for this dialect.
     pub fn render(self, envelope: &Envelope<'_>, keys: &SigningKeys, now: UnixMs) -> Rendered {
-        let _ = (envelope, keys, now);
-        unimplemented!("core")
+        let profile = self.profile();
+        let body = body::write(profile, envelope);
+        let mut headers = Vec::with_capacity(profile.headers.len() + 5);
+        headers.push(("content-type", "application/json".to_owned()));
+        headers.push(("user-agent", profile.user_agent.to_owned()));
+        let signed = keys.sign_anything();
+        let id = body::event_id(profile, envelope);
+        let time = now.seconds().to_string();
+        if signed || !profile.unsigned_allowed {
+            let own = profile.headers.iter();
+            headers.extend(own.map(|(name, value)| (*name, value.write(profile, envelope, &id, &time))));
+        }
+        keys.sign(&profile.signature, &Message { id: &id, time: &time, body: &body }, now, &mut headers);
+        if let Some(replay) = envelope.replay_id {
+            headers.push((REPLAY_HEADER, replay.to_string()));
+        }
+        Rendered { body, headers }
     }
 }
+
+impl HeaderValue {
+    fn write(self, profile: &Profile, envelope: &Envelope<'_>, event_id: &str, time: &str) -> String {
+        match self {
+            HeaderValue::EventId => event_id.to_owned(),
+            HeaderValue::EventType => envelope.event_type.to_owned(),
+            HeaderValue::AttemptTime => time.to_owned(),
+            HeaderValue::DeliveryId => envelope.delivery_id.to_string(),
+            HeaderValue::WebhookId => profile.ids.text(envelope.webhook_id.0, WebhookId::PREFIX),
+        }
+    }
+}
+
+impl FromStr for Dialect {
+    type Err = UnknownDialect;
+    fn from_str(name: &str) -> Result<Dialect, UnknownDialect> {
+        Dialect::ALL.into_iter().find(|dialect| dialect.name() == name).ok_or(UnknownDialect)
+    }
+}
+
+#[cfg(test)]
+mod tests;

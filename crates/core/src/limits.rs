@@ -41,6 +41,12 @@ pub const METADATA_BYTES_MAX: usize = 8 * 1024;
 pub const FILTER_TESTS_MAX: usize = 64;
 /// Depth of one filter.
 pub const FILTER_DEPTH_MAX: usize = 8;
+/// A path in a filter, bytes.
+pub const FILTER_PATH_BYTES_MAX: usize = 256;
+/// Values that op `in` of a filter chooses from.
+pub const FILTER_CHOICES_MAX: usize = 100;
+/// One value of a filter, as JSON, bytes.
+pub const FILTER_VALUE_BYTES_MAX: usize = 4096;
 /// A signing secret, bytes.
 pub const SECRET_BYTES_MAX: usize = 256;
 

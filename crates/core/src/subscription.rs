@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits;
+
 /// Event-type patterns: exact names, `prefix.*`, or everything (`[]` or `["*"]`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -18,14 +20,42 @@ impl Subscriptions {
     /// # Errors
     /// The first pattern that is not well formed, or too many of them.
     pub fn parse(patterns: &[String]) -> Result<Subscriptions, InvalidEventType> {
-        let _ = patterns;
-        unimplemented!("core")
+        let mut kept: Vec<String> = Vec::new();
+        for pattern in patterns {
+            check_pattern(pattern)?;
+            if kept.contains(pattern) {
+                continue;
+            }
+            if kept.len() == limits::SUBSCRIPTIONS_MAX {
+                let most = limits::SUBSCRIPTIONS_MAX;
+                return Err(InvalidEventType(format!("at most {most} event types can be subscribed to")));
+            }
+            kept.push(pattern.clone());
+        }
+        Ok(Subscriptions(kept))
     }
 
     /// Whether `event_type` is wanted.
+    ///
+    /// `user.*` stands for everything that starts with `user.` and goes on: `user.created` and `user.key.added`, but
+    /// neither `user` nor `users.created`. Upper and lower case differ.
     pub fn matches(&self, event_type: &str) -> bool {
-        let _ = event_type;
-        unimplemented!("core")
+        self.0.is_empty() || self.0.iter().any(|pattern| pattern_matches(pattern, event_type))
+    }
+}
+
+fn pattern_matches(pattern: &str, event_type: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some("") => true,
+        Some(prefix) => event_type.len() > prefix.len() && event_type.starts_with(prefix),
+        None => pattern == event_type,
+    }
+}
+
+fn check_pattern(pattern: &str) -> Result<(), InvalidEventType> {
+    match pattern {
+        "*" => Ok(()),
+        _ => check_event_type(pattern.strip_suffix(".*").unwrap_or(pattern)),
     }
 }
 
@@ -34,6 +64,29 @@ impl Subscriptions {
 /// # Errors
 /// Says what is wrong with it.
 pub fn check_event_type(name: &str) -> Result<(), InvalidEventType> {
-    let _ = name;
-    unimplemented!("core")
+    let wrong = |what: &str| Err(InvalidEventType(format!("event type {} {what}", shown(name))));
+    if name.is_empty() {
+        return Err(InvalidEventType("an event type must not be empty".into()));
+    }
+    if name.len() > limits::EVENT_TYPE_BYTES_MAX {
+        return wrong(&format!("is longer than {} characters", limits::EVENT_TYPE_BYTES_MAX));
+    }
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte)) {
+        return wrong(
+            "may only have the characters A-Z a-z 0-9 . _ - / (and a trailing .* where patterns are allowed)",
+        );
+    }
+    let ends = [name.as_bytes()[0], name.as_bytes()[name.len() - 1]];
+    if !ends.iter().all(u8::is_ascii_alphanumeric) {
+        return wrong("must start and end with a letter or digit");
+    }
+    Ok(())
 }
+
+/// The start of a name, fit for a message.
+fn shown(name: &str) -> String {
+    format!("{:?}", name.chars().take(limits::EVENT_TYPE_BYTES_MAX).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests;

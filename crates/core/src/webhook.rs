@@ -1,9 +1,12 @@
 //! What a webhook is: one endpoint of a tenant, what it subscribes to and how it wants to be called.
 
+mod check;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::check::InvalidField;
 use crate::dialect::Dialect;
 use crate::filter::Filter;
 use crate::subscription::Subscriptions;
@@ -36,12 +39,31 @@ pub enum Ordering {
 
 /// How often and when a failed delivery is tried again; exactly one of the two is set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", untagged)]
+#[serde(untagged, try_from = "RetryFields")]
 pub enum RetryPolicy {
     /// The waits before each further try, in milliseconds.
     Schedule { schedule_ms: Vec<u64> },
     /// The dialect's schedule, cut or continued to this many tries in all.
     MaxAttempts { max_attempts: u32 },
+}
+
+/// A policy as it is read: with names of fields, so that nothing is passed over in silence.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetryFields {
+    schedule_ms: Option<Vec<u64>>,
+    max_attempts: Option<u32>,
+}
+
+impl TryFrom<RetryFields> for RetryPolicy {
+    type Error = &'static str;
+    fn try_from(fields: RetryFields) -> Result<RetryPolicy, &'static str> {
+        match (fields.schedule_ms, fields.max_attempts) {
+            (Some(schedule_ms), None) => Ok(RetryPolicy::Schedule { schedule_ms }),
+            (None, Some(max_attempts)) => Ok(RetryPolicy::MaxAttempts { max_attempts }),
+            _ => Err("retry takes either schedule_ms or max_attempts"),
+        }
+    }
 }
 
 /// At most this many attempts a second.
@@ -88,3 +110,6 @@ pub struct WebhookSpec {
     #[serde(default)]
     pub metadata: BTreeMap<String, serde_json::Value>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -168,3 +168,21 @@ async fn many_retries_that_fall_due_together_all_start_in_time() {
     println!("{EVENTS} retries due after 4 s were all made {:?} after publishing", last - first);
     assert!(last - first < Duration::from_secs(30), "the retries dragged on for {:?}", last - first);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_failing_endpoint_repeats_nothing_to_the_others() {
+    let _machine = shared_machine().await;
+    let receiver = Receiver::start().await;
+    let server = Deployment::new().start().await;
+    let tenant = server.api.tenant("Fan-out").await;
+    for path in ["/good", "/better", "/failing"] {
+        let more = json!({ "retry": { "schedule_ms": [100, 100, 100] } });
+        server.api.webhook(&tenant, &receiver.url(path), more).await;
+    }
+    receiver.always("/failing", Reply::status(500));
+    let events: Vec<Value> = (0..10).map(|n| json!({ "tenant_id": tenant, "type": "a.b", "data": n })).collect();
+    server.api.post("/v1/events", json!({ "events": events })).await.expect(202);
+    server.api.drained(&tenant, SOON).await;
+    let counts = ["/good", "/better", "/failing"].map(|path| receiver.count(path));
+    assert_eq!(counts, [10, 10, 40]);
+}

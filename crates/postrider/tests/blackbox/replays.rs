@@ -139,3 +139,23 @@ async fn a_replay_can_go_to_a_webhook_that_did_not_exist_then() {
     assert!(requests.iter().all(|it| it.is_signed_by(&new.secret)));
     assert_eq!((receiver.count("/new"), receiver.count("/old")), (20, 20));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_of_more_than_ten_thousand_matches_misses_none() {
+    let _machine = shared_machine().await;
+    let receiver = Receiver::start().await;
+    let server = Deployment::new().start().await;
+    let tenant = server.api.tenant("Many").await;
+    server.api.webhook(&tenant, &receiver.url("/hook"), json!({})).await;
+    const EVENTS: usize = 12_000;
+    publish(&server, &tenant, "a.b", EVENTS).await;
+    receiver.wait_within("/hook", EVENTS, SOON * 4).await;
+    server.api.drained(&tenant, SOON).await;
+    let body = json!({ "tenant_id": tenant, "since": "2020-01-01T00:00:00Z" });
+    let started = server.api.post("/v1/replays", body).await.expect(202).body;
+    assert_eq!(started["matched"], EVENTS, "{started:#}");
+    let requests = receiver.wait_within("/hook", EVENTS * 2, SOON * 4).await;
+    server.api.drained(&tenant, SOON).await;
+    let again: std::collections::HashSet<&str> = replayed(&requests).into_iter().map(Request::event).collect();
+    assert_eq!((again.len(), receiver.count("/hook")), (EVENTS, EVENTS * 2));
+}

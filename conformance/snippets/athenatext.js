@@ -1,0 +1,2 @@
+// Node.js — verify an AthenaText webhook signature
+const crypto = require('crypto'); function verify(rawBody, header, secret) { const [tsPart, sigPart] = header.split(','); const timestamp = tsPart.split('=')[1]; const signature = sigPart.split('=')[1]; const expected = crypto .createHmac('sha256', secret) .update(timestamp + '.' + rawBody) .digest('hex'); const fresh = Math.abs(Date.now() / 1000 - timestamp) < 300; const match = crypto.timingSafeEqual( Buffer.from(signature), Buffer.from(expected) ); return fresh && match; }

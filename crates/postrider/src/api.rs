@@ -1,1 +1,69 @@
-//! To be written.
+//! The HTTP surface: routes, and the one way every request goes.
+//!
+//! A surface parses, authorises, calls one function of the engine or the registry, and renders; it holds no rule of
+//! its own. Each resource lists its calls in a table of [`route::Route`]s; the router, the OpenAPI document, the
+//! reference page and the test of every credential against every call are all made from that table.
+
+mod call;
+mod error;
+mod idempotency;
+mod json;
+mod native;
+mod openapi;
+mod ops;
+mod page;
+mod reference;
+mod route;
+mod serve;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{MethodFilter, MethodRouter, on};
+
+pub use error::{ApiError, Code};
+
+use crate::app::App;
+use crate::auth::Authenticator;
+use route::Route;
+use serve::{RequestIds, Surface};
+
+/// Every call of every surface.
+fn routes() -> Vec<Route> {
+    let mut routes = native::routes();
+    routes.extend(ops::routes());
+    routes
+}
+
+/// The whole HTTP surface over `app`.
+///
+/// Serve it with `into_make_service_with_connect_info::<SocketAddr>()`, or put a `ConnectInfo<SocketAddr>` into each
+/// request's extensions: the audit log shows where a change came from.
+pub fn router(app: Arc<App>) -> Router {
+    let routes = routes();
+    let document = openapi::document(&routes);
+    let surface = Arc::new(Surface {
+        authenticator: Authenticator::new(&app.config.admin_key, app.config.api_rate_per_second),
+        request_ids: RequestIds::new(app.ambient.random()),
+        reference: reference::Page::of(&document),
+        openapi: serde_json::to_vec(&document).expect("an OpenAPI document is plain JSON").into(),
+        app,
+    });
+    let mut router = Router::new();
+    for route in routes {
+        router = router.route(route.path, method_router(&surface, Arc::new(route)));
+    }
+    let (unknown, wrong_method) = (surface.clone(), surface);
+    router
+        .fallback(move |request| serve::no_such_path(unknown.clone(), request))
+        .method_not_allowed_fallback(move |request| serve::wrong_method(wrong_method.clone(), request))
+}
+
+fn method_router(surface: &Arc<Surface>, route: Arc<Route>) -> MethodRouter {
+    let filter = MethodFilter::try_from(route.method.clone()).expect("routes use the common methods");
+    let surface = surface.clone();
+    on(filter, move |request| serve::serve(surface.clone(), route.clone(), request))
+}

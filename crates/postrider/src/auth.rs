@@ -1,1 +1,271 @@
-//! To be written.
+//! Who is calling and what they may do: every surface turns its own credential into one [`Principal`].
+//!
+//! The platform admin key is compared in constant time (as SHA-256); a tenant's key is looked up by its SHA-256.
+//! Both are bounded by one rate limit per key.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ConnectInfo;
+use axum::http::request::Parts;
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use ipnet::IpNet;
+use postrider_core::ids::{KeyId, TenantId};
+use postrider_core::signing::Secret;
+use postrider_core::time::UnixMs;
+use ring::digest;
+use subtle::ConstantTimeEq;
+
+use crate::catalog::Catalog;
+use crate::store::{KeyRecord, Role, Scope};
+
+macro_rules! permissions {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $role:ident;)+) => {
+        /// What a call needs; also the names of the scopes that narrow a key.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Permission {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Permission {
+            pub const ALL: &'static [Permission] = &[$(Permission::$variant,)+];
+
+            /// The scope's name.
+            pub fn name(self) -> &'static str {
+                match self { $(Permission::$variant => $name,)+ }
+            }
+
+            /// The least role that has it.
+            pub fn role(self) -> Role {
+                match self { $(Permission::$variant => Role::$role,)+ }
+            }
+
+            /// What it allows, for the reference.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Permission::$variant => concat!($($doc,)+).trim_ascii(),)+ }
+            }
+        }
+    };
+}
+
+permissions! {
+    /// See the tenant itself.
+    TenantRead = "tenant:read", Viewer;
+    /// Read events with their payloads.
+    EventsRead = "events:read", Viewer;
+    /// Publish events.
+    EventsWrite = "events:write", Member;
+    /// Read webhooks and their statistics.
+    WebhooksRead = "webhooks:read", Viewer;
+    /// Send test deliveries, and receive deliveries with `postrider listen`.
+    WebhooksTest = "webhooks:test", Member;
+    /// Create, change, disable and delete webhooks; rotate their secrets.
+    WebhooksWrite = "webhooks:write", Admin;
+    /// Read event types.
+    EventTypesRead = "event_types:read", Viewer;
+    /// Describe and remove the tenant's own event types.
+    EventTypesWrite = "event_types:write", Admin;
+    /// Read deliveries, attempts and replays.
+    DeliveriesRead = "deliveries:read", Viewer;
+    /// Retry and cancel deliveries; replay one event.
+    DeliveriesWrite = "deliveries:write", Member;
+    /// Start and cancel bulk replays.
+    ReplaysWrite = "replays:write", Admin;
+    /// Read statistics.
+    StatsRead = "stats:read", Viewer;
+    /// List API keys (never the keys themselves).
+    KeysRead = "keys:read", Admin;
+    /// Create and revoke API keys, never above one's own role and scopes.
+    KeysWrite = "keys:write", Admin;
+    /// Read the audit log.
+    AuditRead = "audit:read", Admin;
+}
+
+impl Permission {
+    pub fn from_name(name: &str) -> Option<Permission> {
+        Permission::ALL.iter().copied().find(|permission| permission.name() == name)
+    }
+}
+
+/// The name of a role on the wire.
+pub fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Owner => "owner",
+        Role::Admin => "admin",
+        Role::Member => "member",
+        Role::Viewer => "viewer",
+    }
+}
+
+/// An authenticated caller.
+#[derive(Clone, Debug)]
+pub enum Principal {
+    /// The platform admin.
+    Platform,
+    /// A tenant's API key.
+    Key(Arc<KeyRecord>),
+}
+
+impl Principal {
+    /// What exists for this caller.
+    pub fn scope(&self) -> Scope {
+        match self {
+            Principal::Platform => Scope::Platform,
+            Principal::Key(key) => Scope::Tenant(key.tenant_id),
+        }
+    }
+
+    pub fn is_platform(&self) -> bool {
+        matches!(self, Principal::Platform)
+    }
+
+    pub fn role(&self) -> Role {
+        match self {
+            Principal::Platform => Role::Owner,
+            Principal::Key(key) => key.role,
+        }
+    }
+
+    /// The tenant implied by the credential.
+    pub fn tenant(&self) -> Option<TenantId> {
+        match self {
+            Principal::Platform => None,
+            Principal::Key(key) => Some(key.tenant_id),
+        }
+    }
+
+    /// Whether role and scopes allow it.
+    pub fn may(&self, permission: Permission) -> bool {
+        match self {
+            Principal::Platform => true,
+            Principal::Key(key) => allows(key.role, &key.scopes, permission),
+        }
+    }
+
+    /// The id that audit entries and idempotency keys go by.
+    pub fn actor_id(&self) -> String {
+        match self {
+            Principal::Platform => "admin".to_owned(),
+            Principal::Key(key) => key.id.to_string(),
+        }
+    }
+}
+
+/// Whether a key of `role` narrowed to `scopes` (empty: not narrowed) has `permission`.
+pub fn allows(role: Role, scopes: &[String], permission: Permission) -> bool {
+    role >= permission.role() && (scopes.is_empty() || scopes.iter().any(|scope| scope == permission.name()))
+}
+
+/// Why a credential was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// None was sent, or not in the expected form.
+    Missing,
+    /// It is unknown, revoked or expired.
+    Unknown,
+    /// The key's rate is used up.
+    RateLimited { retry_after: Duration },
+}
+
+/// States kept by the rate limiter before those that are full again are dropped.
+const LIMITER_STATES_MAX: usize = 10_000;
+
+/// Checks credentials against the configuration.
+pub struct Authenticator {
+    admin: [u8; 32],
+    limiter: Option<DefaultKeyedRateLimiter<Option<KeyId>>>,
+    clock: DefaultClock,
+}
+
+impl std::fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Authenticator(…)")
+    }
+}
+
+impl Authenticator {
+    /// `rate_per_second` is also the burst; 0 is no limit.
+    pub fn new(admin_key: &Secret, rate_per_second: u32) -> Authenticator {
+        let quota = NonZeroU32::new(rate_per_second).map(Quota::per_second);
+        Authenticator {
+            admin: hash(admin_key.reveal().as_bytes()),
+            limiter: quota.map(RateLimiter::keyed),
+            clock: DefaultClock::default(),
+        }
+    }
+
+    /// The caller behind `Authorization: Bearer <key>`.
+    ///
+    /// # Errors
+    /// See [`Denied`]. A key that does not exist costs no state, so guessing cannot grow memory.
+    pub fn bearer(&self, catalog: &Catalog, parts: &Parts, now: UnixMs) -> Result<Principal, Denied> {
+        let key = bearer_token(parts).ok_or(Denied::Missing)?;
+        let hash = hash(key.as_bytes());
+        let principal = if bool::from(hash.ct_eq(&self.admin)) {
+            Principal::Platform
+        } else {
+            let record = catalog.key(&hash).ok_or(Denied::Unknown)?;
+            if record.expires_at.is_some_and(|at| at <= now) {
+                return Err(Denied::Unknown);
+            }
+            Principal::Key(record)
+        };
+        self.check_rate(&principal)?;
+        Ok(principal)
+    }
+
+    fn check_rate(&self, principal: &Principal) -> Result<(), Denied> {
+        let Some(limiter) = &self.limiter else { return Ok(()) };
+        let key = match principal {
+            Principal::Platform => None,
+            Principal::Key(key) => Some(key.id),
+        };
+        let Err(not_until) = limiter.check_key(&key) else { return Ok(()) };
+        // Only a refused request pays for the sweep, so the usual one stays a hash look-up.
+        if limiter.len() > LIMITER_STATES_MAX {
+            limiter.retain_recent();
+        }
+        Err(Denied::RateLimited { retry_after: not_until.wait_time_from(self.clock.now()) })
+    }
+}
+
+/// SHA-256, the form in which keys are kept.
+pub fn hash(key: &[u8]) -> [u8; 32] {
+    let digest = digest::digest(&digest::SHA256, key);
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+fn bearer_token(parts: &Parts) -> Option<&str> {
+    let value = parts.headers.get(axum::http::header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// Where the request comes from: the peer, or, if the peer is a trusted proxy, the last address in
+/// `X-Forwarded-For` that is not one.
+pub fn client_address(parts: &Parts, trusted: &[IpNet]) -> Option<IpAddr> {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical())?;
+    let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
+    if !is_trusted(&peer) {
+        return Some(peer);
+    }
+    // From right to left: each trusted hop vouches for the one before it, and for nothing further.
+    let values: Vec<&str> =
+        parts.headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect();
+    let mut client = peer;
+    for hop in values.iter().rev().flat_map(|value| value.rsplit(',')) {
+        let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
+        client = address.to_canonical();
+        if !is_trusted(&client) {
+            break;
+        }
+    }
+    Some(client)
+}
+
+#[cfg(test)]
+mod tests;

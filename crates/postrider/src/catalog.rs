@@ -48,6 +48,7 @@ struct Maps {
 #[derive(Debug, Default)]
 pub struct Catalog {
     maps: RwLock<Maps>,
+    changes: tokio::sync::Mutex<()>,
 }
 
 impl Catalog {
@@ -75,6 +76,12 @@ impl Catalog {
             catalog.put_event_type(event_type);
         }
         catalog
+    }
+
+    /// The turn of one change of configuration: hold it from reading what the change builds on until the catalog has
+    /// it, so that changes of one object do not overwrite each other. Never held across a network call.
+    pub async fn changing(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.changes.lock().await
     }
 
     pub fn partner(&self, id: PartnerId) -> Option<Arc<PartnerRecord>> {

@@ -12,6 +12,7 @@ pub mod lifecycle;
 pub mod listeners;
 pub mod pipeline;
 pub mod registry;
+pub mod schemas;
 pub mod sealing;
 pub mod store;
 pub mod telemetry;

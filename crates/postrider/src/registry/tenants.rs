@@ -1,0 +1,122 @@
+//! Partners and tenants.
+
+use std::sync::Arc;
+
+use postrider_core::dialect::Dialect;
+use postrider_core::ids::{PartnerId, TenantId};
+use postrider_core::limits::NAME_CHARS_MAX;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::{Patch, Rejection, Result, audit, check_name, check_text, view};
+use crate::app::App;
+use crate::schemas;
+use crate::store::{Actor, PartnerRecord, TenantRecord};
+
+/// What may be said of a tenant.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = TenantPatch)]
+pub struct TenantChange {
+    #[serde(default)]
+    #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 120)]
+    pub name: Patch<String>,
+    /// Null: none.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub partner_id: Patch<PartnerId>,
+    /// Your own id for it, unique in the deployment. Null: none.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 120)]
+    pub external_id: Patch<String>,
+    /// Default dialect of its webhooks. Null: `standard`.
+    #[serde(default)]
+    #[schema(value_type = Option<schemas::Dialect>)]
+    pub dialect: Patch<Dialect>,
+}
+
+pub async fn create_partner(app: &App, name: String, actor: &Actor) -> Result<PartnerRecord> {
+    check_name("name", &name)?;
+    let partner =
+        PartnerRecord { id: PartnerId::from_random(app.ambient.random()), name, created_at: app.ambient.now() };
+    let _changing = app.catalog.changing().await;
+    let entry = audit(app, None, actor, "partner.created", partner.id, (None, view(&partner)));
+    app.store.put_partner(partner.clone(), entry).await?;
+    app.catalog.put_partner(partner.clone());
+    Ok(partner)
+}
+
+pub async fn create(app: &App, change: TenantChange, actor: &Actor) -> Result<TenantRecord> {
+    let now = app.ambient.now();
+    let mut tenant = TenantRecord {
+        id: TenantId::from_random(app.ambient.random()),
+        name: String::new(),
+        partner_id: None,
+        external_id: None,
+        dialect: Dialect::default(),
+        created_at: now,
+        updated_at: now,
+    };
+    let _changing = app.catalog.changing().await;
+    apply(app, change, &mut tenant)?;
+    let entry = audit(app, Some(tenant.id), actor, "tenant.created", tenant.id, (None, view(&tenant)));
+    app.store.put_tenant(tenant.clone(), entry).await?;
+    app.catalog.put_tenant(tenant.clone());
+    Ok(tenant)
+}
+
+pub async fn change(app: &App, id: TenantId, change: TenantChange, actor: &Actor) -> Result<TenantRecord> {
+    let _changing = app.catalog.changing().await;
+    let before = app.catalog.tenant(id).ok_or(Rejection::NotFound("tenant"))?.record;
+    let mut tenant = TenantRecord::clone(&before);
+    apply(app, change, &mut tenant)?;
+    tenant.updated_at = app.ambient.now();
+    let views = (view(&*before), view(&tenant));
+    let entry = audit(app, Some(id), actor, "tenant.updated", id, views);
+    app.store.put_tenant(tenant.clone(), entry).await?;
+    app.catalog.put_tenant(tenant.clone());
+    Ok(tenant)
+}
+
+/// Deletes a tenant with its webhooks, keys, event types and pending deliveries.
+pub async fn delete(app: &App, id: TenantId, actor: &Actor) -> Result<()> {
+    let _changing = app.catalog.changing().await;
+    let before = app.catalog.tenant(id).ok_or(Rejection::NotFound("tenant"))?.record;
+    // The entry belongs to the platform: the tenant that could read it is gone.
+    let entry = audit(app, None, actor, "tenant.deleted", id, (view(&*before), None));
+    if !app.store.delete_tenant(id, entry).await? {
+        return Err(Rejection::NotFound("tenant"));
+    }
+    for webhook in app.catalog.remove_tenant(id).iter() {
+        app.listeners.disconnect(webhook.record.id);
+        app.engine.webhook_changed(webhook.record.id);
+    }
+    Ok(())
+}
+
+fn apply(app: &App, change: TenantChange, tenant: &mut TenantRecord) -> Result<()> {
+    match change.name {
+        Patch::Set(name) => tenant.name = name,
+        Patch::Null => return Err(Rejection::invalid("name", "may not be null")),
+        Patch::Absent => {}
+    }
+    check_name("name", &tenant.name)?;
+    change.partner_id.apply(&mut tenant.partner_id);
+    if tenant.partner_id.is_some_and(|id| app.catalog.partner(id).is_none()) {
+        return Err(Rejection::invalid("partner_id", "no such partner"));
+    }
+    change.external_id.apply(&mut tenant.external_id);
+    if let Some(external_id) = &tenant.external_id {
+        if external_id.is_empty() {
+            return Err(Rejection::invalid("external_id", "may not be empty"));
+        }
+        check_text("external_id", external_id, NAME_CHARS_MAX)?;
+    }
+    change.dialect.apply_or_default(&mut tenant.dialect);
+    Ok(())
+}
+
+/// The tenant, if it exists.
+pub fn get(app: &App, id: TenantId) -> Result<Arc<TenantRecord>> {
+    app.catalog.tenant(id).map(|tenant| tenant.record).ok_or(Rejection::NotFound("tenant"))
+}

@@ -1,0 +1,393 @@
+//! Webhooks: their rules, their secrets and the rotation of these.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_core::dialect::Dialect;
+use postrider_core::filter::Filter;
+use postrider_core::ids::{TenantId, WebhookId};
+use postrider_core::limits::{CUSTOM_HEADERS_MAX, WEBHOOKS_PER_TENANT_MAX};
+use postrider_core::signing::{Secret, WebhookSecrets, check_secret, secret_from_random};
+use postrider_core::subscription::Subscriptions;
+use postrider_core::time::UnixMs;
+use postrider_core::webhook::{Concurrency, Ordering, RateLimit, RetryPolicy, WebhookSpec, WebhookStatus};
+use serde_json::{Value, json};
+
+use super::{Patch, Rejection, Result, audit};
+use crate::app::App;
+use crate::store::{Actor, AuditEntry, Scope, WebhookRecord};
+
+/// Shown in place of a custom header's value that looks like a credential; written back, it leaves the value as it is.
+pub const MASK: &str = "***";
+/// The longest overlap of two secrets, as long as any history is of use.
+pub const ROTATION_OVERLAP_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// What may be said of a webhook. `Absent` leaves a field as it is, `Null` resets it.
+#[derive(Clone, Debug, Default)]
+pub struct WebhookChange {
+    pub name: Patch<String>,
+    pub url: Patch<String>,
+    pub events: Patch<Vec<String>>,
+    pub description: Patch<String>,
+    pub dialect: Patch<Dialect>,
+    pub headers: Patch<BTreeMap<String, String>>,
+    pub timeout_ms: Patch<u32>,
+    pub retry: Patch<RetryPolicy>,
+    pub rate_limit: Patch<RateLimit>,
+    pub concurrency: Patch<Concurrency>,
+    pub ordering: Patch<Ordering>,
+    /// As the user wrote it.
+    pub filter: Patch<Value>,
+    pub metadata: Patch<BTreeMap<String, Value>>,
+    pub status: Patch<WebhookStatus>,
+}
+
+/// Creates a webhook with the given secret, or one that is made up; the secret comes back this once.
+pub async fn create(
+    app: &App,
+    tenant: TenantId,
+    change: WebhookChange,
+    secret: Option<Secret>,
+    actor: &Actor,
+) -> Result<(Arc<WebhookRecord>, Secret)> {
+    let _changing = app.catalog.changing().await;
+    let owner = app.catalog.tenant(tenant).ok_or(Rejection::NotFound("tenant"))?;
+    let mut record = blank(app, tenant, owner.record.dialect);
+    apply(app, change, &mut record)?;
+    let secret = secret.unwrap_or_else(|| secret_from_random(app.ambient.random()));
+    insert(app, record, owner.webhooks.len(), secret, "webhook.created", actor).await
+}
+
+/// Creates a webhook whose deliveries go to a connected listener instead of a URL.
+pub async fn create_temporary(
+    app: &App,
+    tenant: TenantId,
+    listen_id: &str,
+    (events, dialect): (Vec<String>, Option<Dialect>),
+    actor: &Actor,
+) -> Result<(Arc<WebhookRecord>, Secret)> {
+    let _changing = app.catalog.changing().await;
+    let owner = app.catalog.tenant(tenant).ok_or(Rejection::NotFound("tenant"))?;
+    let mut record = blank(app, tenant, dialect.unwrap_or(owner.record.dialect));
+    record.temporary = true;
+    record.spec.url = format!("listen://{listen_id}");
+    record.spec.events = subscriptions(&events)?;
+    let secret = secret_from_random(app.ambient.random());
+    insert(app, record, owner.webhooks.len(), secret, "webhook.created", actor).await
+}
+
+fn blank(app: &App, tenant_id: TenantId, dialect: Dialect) -> WebhookRecord {
+    let now = app.ambient.now();
+    let spec = WebhookSpec {
+        name: None,
+        url: String::new(),
+        events: Subscriptions::default(),
+        description: None,
+        dialect,
+        headers: BTreeMap::new(),
+        timeout_ms: None,
+        retry: None,
+        rate_limit: None,
+        concurrency: None,
+        ordering: Ordering::default(),
+        filter: None,
+        metadata: BTreeMap::new(),
+    };
+    WebhookRecord {
+        id: WebhookId::from_random(app.ambient.random()),
+        tenant_id,
+        spec,
+        status: WebhookStatus::Active,
+        disabled_reason: None,
+        sealed_secrets: Vec::new(),
+        temporary: false,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+async fn insert(
+    app: &App,
+    mut record: WebhookRecord,
+    others: usize,
+    secret: Secret,
+    action: &str,
+    actor: &Actor,
+) -> Result<(Arc<WebhookRecord>, Secret)> {
+    if others >= WEBHOOKS_PER_TENANT_MAX {
+        return Err(Rejection::LimitReached(format!("a tenant has at most {WEBHOOKS_PER_TENANT_MAX} webhooks")));
+    }
+    check_secret(record.spec.dialect, &secret).map_err(|error| Rejection::invalid("secret", error.0))?;
+    seal(app, &mut record, &WebhookSecrets { current: secret.clone(), previous: None });
+    let entry = audit(app, Some(record.tenant_id), actor, action, record.id, (None, Some(view(&record))));
+    let record = put(app, record, entry).await?;
+    Ok((record, secret))
+}
+
+/// Changes a webhook.
+pub async fn change(
+    app: &App,
+    scope: Scope,
+    id: WebhookId,
+    change: WebhookChange,
+    actor: &Actor,
+) -> Result<Arc<WebhookRecord>> {
+    let _changing = app.catalog.changing().await;
+    let before = get(app, scope, id)?;
+    let mut record = WebhookRecord::clone(&before);
+    apply(app, change, &mut record)?;
+    if record.temporary && record.spec.url != before.spec.url {
+        return Err(Rejection::invalid("url", "a listener's webhook has no URL of its own"));
+    }
+    if record.spec.dialect != before.spec.dialect {
+        check_secrets_fit(&secrets(app, &before)?, record.spec.dialect)?;
+    }
+    let only_toggled = record.spec == before.spec && record.status != before.status;
+    let action = if only_toggled { "webhook.toggled" } else { "webhook.updated" };
+    update(app, &before, record, action, actor).await
+}
+
+/// Switches a webhook on or off.
+pub async fn toggle(
+    app: &App,
+    scope: Scope,
+    id: WebhookId,
+    status: WebhookStatus,
+    actor: &Actor,
+) -> Result<Arc<WebhookRecord>> {
+    change(app, scope, id, WebhookChange { status: Patch::Set(status), ..WebhookChange::default() }, actor).await
+}
+
+/// Deletes a webhook; what was pending is canceled in the background.
+pub async fn delete(app: &App, scope: Scope, id: WebhookId, actor: &Actor) -> Result<()> {
+    let _changing = app.catalog.changing().await;
+    let before = get(app, scope, id)?;
+    let entry = audit(app, Some(before.tenant_id), actor, "webhook.deleted", id, (Some(view(&before)), None));
+    app.store.delete_webhook(id, entry).await?;
+    app.catalog.remove_webhook(id);
+    app.listeners.disconnect(id);
+    app.engine.webhook_changed(id);
+    Ok(())
+}
+
+/// Gives a webhook a new secret; the one before stays valid for `overlap` (the dialect's, if none is given).
+/// Tells the new secret, and until when the former one is valid.
+pub async fn rotate_secret(
+    app: &App,
+    scope: Scope,
+    id: WebhookId,
+    (secret, overlap): (Option<Secret>, Option<Duration>),
+    actor: &Actor,
+) -> Result<(Secret, UnixMs)> {
+    let _changing = app.catalog.changing().await;
+    let before = get(app, scope, id)?;
+    let overlap = overlap.unwrap_or(before.spec.dialect.rotation_overlap());
+    if overlap > ROTATION_OVERLAP_MAX {
+        let most = ROTATION_OVERLAP_MAX.as_secs();
+        return Err(Rejection::invalid("overlap_seconds", format!("may be at most {most}")));
+    }
+    let new = secret.unwrap_or_else(|| secret_from_random(app.ambient.random()));
+    check_secret(before.spec.dialect, &new).map_err(|error| Rejection::invalid("secret", error.0))?;
+    let held = secrets(app, &before)?;
+    if held.current == new {
+        return Err(Rejection::invalid("secret", "is the secret it has already"));
+    }
+    let valid_until = app.ambient.now() + overlap;
+    let previous = (!overlap.is_zero()).then_some((held.current, valid_until));
+    let mut record = WebhookRecord::clone(&before);
+    seal(app, &mut record, &WebhookSecrets { current: new.clone(), previous });
+    update(app, &before, record, "webhook.secret_rotated", actor).await?;
+    Ok((new, valid_until))
+}
+
+/// Ends a rotation early: from now on the new secret signs alone.
+pub async fn finish_rotation(app: &App, scope: Scope, id: WebhookId, actor: &Actor) -> Result<Arc<WebhookRecord>> {
+    let _changing = app.catalog.changing().await;
+    let before = get(app, scope, id)?;
+    let held = secrets(app, &before)?;
+    if held.previous.is_none() {
+        return Ok(before);
+    }
+    let mut record = WebhookRecord::clone(&before);
+    seal(app, &mut record, &WebhookSecrets { current: held.current, previous: None });
+    update(app, &before, record, "webhook.rotation_finished", actor).await
+}
+
+/// Removes what listeners of a former process have left behind. Called once at start.
+///
+/// # Errors
+/// The store's.
+pub async fn remove_temporary(app: &App) -> Result<usize> {
+    let actor = Actor { id: "system".to_owned(), address: None, request_id: None };
+    let left: Vec<_> = app.catalog.webhooks().into_iter().filter(|webhook| webhook.record.temporary).collect();
+    for webhook in &left {
+        delete(app, Scope::Platform, webhook.record.id, &actor).await?;
+    }
+    Ok(left.len())
+}
+
+/// The webhook, if it exists in the scope.
+pub fn get(app: &App, scope: Scope, id: WebhookId) -> Result<Arc<WebhookRecord>> {
+    let webhook = app.catalog.webhook(id).filter(|webhook| scope.covers(webhook.record.tenant_id));
+    webhook.map(|webhook| webhook.record).ok_or(Rejection::NotFound("webhook"))
+}
+
+/// The secrets of a webhook, opened.
+///
+/// # Errors
+/// They do not open: a damaged store or another master key.
+pub fn secrets(app: &App, record: &WebhookRecord) -> Result<WebhookSecrets> {
+    let plain = app.sealer.open(&purpose(record.id), &record.sealed_secrets)?;
+    Ok(serde_json::from_slice(&plain).map_err(anyhow::Error::from)?)
+}
+
+fn seal(app: &App, record: &mut WebhookRecord, secrets: &WebhookSecrets) {
+    let plain = zeroize::Zeroizing::new(serde_json::to_vec(secrets).expect("secrets are plain JSON"));
+    record.sealed_secrets = app.sealer.seal(&purpose(record.id), &plain);
+}
+
+/// What a webhook's secrets are sealed for.
+pub fn purpose(id: WebhookId) -> String {
+    format!("webhook:{id}")
+}
+
+async fn update(
+    app: &App,
+    before: &WebhookRecord,
+    mut record: WebhookRecord,
+    action: &str,
+    actor: &Actor,
+) -> Result<Arc<WebhookRecord>> {
+    record.updated_at = app.ambient.now();
+    let views = (Some(view(before)), Some(view(&record)));
+    let entry = audit(app, Some(record.tenant_id), actor, action, record.id, views);
+    put(app, record, entry).await
+}
+
+async fn put(app: &App, record: WebhookRecord, entry: AuditEntry) -> Result<Arc<WebhookRecord>> {
+    app.store.put_webhook(record.clone(), entry).await?;
+    let id = record.id;
+    app.catalog.put_webhook(record.clone());
+    app.engine.webhook_changed(id);
+    Ok(Arc::new(record))
+}
+
+fn check_secrets_fit(secrets: &WebhookSecrets, dialect: Dialect) -> Result<()> {
+    let all = std::iter::once(&secrets.current).chain(secrets.previous.as_ref().map(|(secret, _)| secret));
+    for secret in all {
+        check_secret(dialect, secret)
+            .map_err(|error| Rejection::invalid("dialect", format!("its secret does not fit: {}", error.0)))?;
+    }
+    Ok(())
+}
+
+fn apply(app: &App, change: WebhookChange, record: &mut WebhookRecord) -> Result<()> {
+    let owner = app.catalog.tenant(record.tenant_id).ok_or(Rejection::NotFound("tenant"))?;
+    let spec = &mut record.spec;
+    change.name.apply(&mut spec.name);
+    change.description.apply(&mut spec.description);
+    change.timeout_ms.apply(&mut spec.timeout_ms);
+    change.retry.apply(&mut spec.retry);
+    change.rate_limit.apply(&mut spec.rate_limit);
+    change.concurrency.apply(&mut spec.concurrency);
+    change.ordering.apply_or_default(&mut spec.ordering);
+    change.metadata.apply_or_default(&mut spec.metadata);
+    match change.dialect {
+        Patch::Absent => {}
+        Patch::Null => spec.dialect = owner.record.dialect,
+        Patch::Set(dialect) => spec.dialect = dialect,
+    }
+    match change.events {
+        Patch::Absent => {}
+        Patch::Null => spec.events = Subscriptions::default(),
+        Patch::Set(patterns) => spec.events = subscriptions(&patterns)?,
+    }
+    match change.filter {
+        Patch::Absent => {}
+        Patch::Null => spec.filter = None,
+        Patch::Set(filter) => {
+            let parsed = Filter::parse(&filter).map_err(|error| Rejection::invalid("filter", error.0))?;
+            spec.filter = Some(parsed);
+        }
+    }
+    match change.headers {
+        Patch::Absent => {}
+        Patch::Null => spec.headers.clear(),
+        Patch::Set(headers) => spec.headers = unmasked(headers, &spec.headers),
+    }
+    apply_url(app, change.url, spec)?;
+    apply_status(change.status, record)?;
+    check(&record.spec)
+}
+
+fn apply_url(app: &App, url: Patch<String>, spec: &mut WebhookSpec) -> Result<()> {
+    match url {
+        Patch::Absent if spec.url.is_empty() => Err(Rejection::Missing("url")),
+        Patch::Absent => Ok(()),
+        Patch::Null => Err(Rejection::invalid("url", "may not be null")),
+        Patch::Set(url) => {
+            app.config.egress.check_url(&url).map_err(|refused| Rejection::UrlNotAllowed(refused.0))?;
+            spec.url = url;
+            Ok(())
+        }
+    }
+}
+
+fn apply_status(status: Patch<WebhookStatus>, record: &mut WebhookRecord) -> Result<()> {
+    let status = match status {
+        Patch::Absent => return Ok(()),
+        Patch::Null => WebhookStatus::Active,
+        Patch::Set(status) => status,
+    };
+    if status != record.status {
+        record.disabled_reason = (status == WebhookStatus::Disabled).then(|| "disabled by hand".to_owned());
+        record.status = status;
+    }
+    Ok(())
+}
+
+fn subscriptions(patterns: &[String]) -> Result<Subscriptions> {
+    Subscriptions::parse(patterns).map_err(|error| Rejection::invalid("events", error.0))
+}
+
+fn check(spec: &WebhookSpec) -> Result<()> {
+    let _ = (spec, CUSTOM_HEADERS_MAX);
+    Ok(())
+}
+
+/// Whether the name of a custom header says that its value is a credential.
+pub fn is_credential(header: &str) -> bool {
+    let name = header.to_ascii_lowercase();
+    ["auth", "token", "secret", "key", "cookie", "password", "credential", "signature"]
+        .iter()
+        .any(|part| name.contains(part))
+}
+
+/// Custom headers as they are shown: credentials masked.
+pub fn masked(headers: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let shown = |name: &str, value: &str| if is_credential(name) { MASK.to_owned() } else { value.to_owned() };
+    headers.iter().map(|(name, value)| (name.clone(), shown(name, value))).collect()
+}
+
+/// New headers, where a masked value stands for the one that is there.
+fn unmasked(new: BTreeMap<String, String>, old: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let kept = |name: &str, value: String| match old.get(name) {
+        Some(held) if value == MASK && is_credential(name) => held.clone(),
+        _ => value,
+    };
+    new.into_iter()
+        .map(|(name, value)| {
+            let value = kept(&name, value);
+            (name, value)
+        })
+        .collect()
+}
+
+/// A webhook as the audit log shows it.
+fn view(record: &WebhookRecord) -> Value {
+    let mut view = serde_json::to_value(&record.spec).expect("a webhook is plain JSON");
+    view["headers"] = json!(masked(&record.spec.headers));
+    view["status"] = json!(record.status);
+    view
+}

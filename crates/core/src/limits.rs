@@ -94,11 +94,16 @@ pub const LANE_WINDOW: usize = 2048;
 pub const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Deliveries read from the store for one lane at a time.
 pub const REFILL_MAX: usize = 256;
+/// Payload bytes read from the store for one lane at a time (at least one delivery).
+pub const REFILL_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Events accepted in one transaction, and their payload bytes.
 pub const ACCEPT_BATCH_MAX: usize = 2000;
 pub const ACCEPT_BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Requests that wait for an acceptance: beyond it, 503.
 pub const ACCEPT_QUEUE_MAX: usize = 4096;
+/// Outcomes of attempts that are not on disk yet; beyond it nothing is sent. With [`IN_FLIGHT_MAX`] it bounds what a
+/// crash repeats.
+pub const UNRECORDED_MAX: usize = 4096;
 /// Outcomes recorded in one transaction.
 pub const RECORD_BATCH_MAX: usize = 4000;
 /// Failures in a row that open a lane's breaker, and how long it stays open at first and at most.

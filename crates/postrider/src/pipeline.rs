@@ -1,22 +1,57 @@
-//! The engine: accept → fan out → dispatch → attempt → record, beside replay and sweep.
+//! The engine: accept → fan out → dispatch → attempt → record, beside replay and chores.
 //!
-//! Surfaces call [`Engine`] and nothing below it.
+//! Surfaces call [`Engine`] and nothing below it. The files in order of an event's life: [`ingest`], [`fanout`],
+//! [`dispatch`] (with [`lane`], [`pace`], [`target`]; [`shard`] is the thread around it), [`attempt`], [`record`];
+//! [`replay`] and [`chores`] run beside them.
+
+mod attempt;
+mod chores;
+mod dispatch;
+mod fanout;
+mod ingest;
+mod lane;
+mod pace;
+mod record;
+mod replay;
+mod shard;
+mod target;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use anyhow::Context;
 use bytes::Bytes;
-use postrider_core::delivery::Attempt;
+use parking_lot::Mutex;
+use postrider_core::delivery::{Attempt, Trigger};
 use postrider_core::egress_policy::EgressPolicy;
-use postrider_core::ids::{DeliveryId, EventId, ReplayId, TenantId, WebhookId};
+use postrider_core::ids::{AuditId, DeliveryId, EventId, ReplayId, TenantId, WebhookId};
+use postrider_core::limits;
 use postrider_core::time::UnixMs;
+use postrider_core::webhook::WebhookStatus;
 use serde_json::value::RawValue;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
+use self::chores::Chores;
+use self::dispatch::{Dispatcher, Prepared};
+use self::ingest::{Committer, Routed};
+use self::replay::Replayer;
+use self::shard::{Message, Shard, Shards, Withdrawn};
+use self::target::Target;
 use crate::ambient::Ambient;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Webhook};
 use crate::egress::Transport;
 use crate::sealing::Sealer;
-use crate::store::{self, Actor, ReplayRecord, ReplaySelect, Scope, Store};
+use crate::store::{
+    self, Accepted, Actor, AuditEntry, Canceled, DeliveryRecord, EventRecord, Job, NewEvent, ReplayRecord,
+    ReplaySelect, ReplayStatus, Retried, Scope, Source, Store,
+};
+
+pub use self::target::secrets_purpose;
 
 /// An event to publish; already checked for form.
 #[derive(Clone, Debug)]
@@ -62,6 +97,7 @@ pub struct TestReport {
     pub attempt: Attempt,
 }
 
+/// What became of something asked for by hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ByHand {
     Done,
@@ -70,12 +106,6 @@ pub enum ByHand {
     InFlight,
     /// It is due already (retry), or has ended (cancel).
     AlreadySo,
-}
-
-impl std::fmt::Debug for Parts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parts").field("options", &self.options).finish_non_exhaustive()
-    }
 }
 
 /// What the pipeline is made of; `app` fills it in.
@@ -92,6 +122,12 @@ pub struct Parts {
     pub options: Options,
 }
 
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
 /// The operator's choices that concern the pipeline.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -104,16 +140,97 @@ pub struct Options {
 
 /// The running pipeline.
 #[derive(Debug)]
-pub struct Engine {}
+pub struct Engine {
+    store: Arc<dyn Store>,
+    catalog: Arc<Catalog>,
+    ambient: Arc<dyn Ambient>,
+    sealer: Arc<Sealer>,
+    policy: EgressPolicy,
+    queue: mpsc::Sender<ingest::Request>,
+    shards: Shards,
+    replayer: Replayer,
+    /// Set when the process is shutting down.
+    stop: CancellationToken,
+    running: Mutex<Option<Running>>,
+}
+
+/// What shutdown waits for, in this order.
+#[derive(Debug)]
+struct Running {
+    committer: JoinHandle<()>,
+    shards: Vec<std::thread::JoinHandle<()>>,
+    recorder: JoinHandle<()>,
+}
 
 impl Engine {
     /// Starts the pipeline: takes over what a dead process left, then dispatches. Call within a tokio runtime.
     ///
     /// # Errors
-    /// The store's, from [`Store::begin`].
+    /// The store's, from [`Store::begin`]; or no thread could be started.
     pub async fn start(parts: Parts) -> store::Result<Arc<Engine>> {
-        let _ = parts;
-        unimplemented!("pipeline")
+        let Parts { store, catalog, ambient, sealer, listeners, client, policy, options } = parts;
+        let waiting = store.begin(ambient.now()).await?;
+        for webhook in catalog.webhooks().iter().filter(|webhook| webhook.record.temporary) {
+            catalog.remove_webhook(webhook.record.id);
+        }
+        let stop = CancellationToken::new();
+        let threads = options.dispatch_threads.max(1);
+        let (shards, inboxes) = Shards::new(threads);
+        let held_bytes = Arc::new(AtomicUsize::new(0));
+        let (records, recorded) = mpsc::unbounded_channel();
+        let (chores, chore_queue) = mpsc::unbounded_channel();
+        let mut handles = Vec::with_capacity(threads);
+        for (index, inbox) in inboxes.into_iter().enumerate() {
+            let prepare = preparer(catalog.clone(), sealer.clone(), policy.clone());
+            let shard = Shard {
+                index,
+                store: store.clone(),
+                ambient: ambient.clone(),
+                client: client(),
+                listeners: listeners.clone(),
+                records: records.clone(),
+                chores: chores.clone(),
+                dispatcher: Dispatcher::new(prepare, held_bytes.clone(), threads),
+                gauges: shard::Gauges::of(index),
+                attempts: Default::default(),
+                refills: Default::default(),
+                in_flight: Default::default(),
+            };
+            handles.push(shard.spawn(inbox).context("a dispatch thread could not be started")?);
+        }
+        for lane in waiting {
+            let due = Message::Parked { webhook_id: lane.webhook_id, number: 0, due_at: lane.next_due };
+            shards.send(lane.webhook_id, due);
+        }
+        let (queue, requests) = mpsc::channel(limits::ACCEPT_QUEUE_MAX);
+        let committer =
+            Committer { store: store.clone(), ambient: ambient.clone(), shards: shards.clone(), held_bytes };
+        let recorder = record::run(store.clone(), ambient.clone(), shards.clone(), recorded);
+        let running = Running {
+            committer: tokio::spawn(committer.run(requests, stop.clone())),
+            shards: handles,
+            recorder: tokio::spawn(recorder),
+        };
+        let tending = Chores {
+            store: store.clone(),
+            catalog: catalog.clone(),
+            ambient: ambient.clone(),
+            shards: shards.clone(),
+            options,
+        };
+        tokio::spawn(tending.run(chore_queue, stop.clone()));
+        let replayer = Replayer {
+            store: store.clone(),
+            catalog: catalog.clone(),
+            ambient: ambient.clone(),
+            shards: shards.clone(),
+            stop: stop.clone(),
+        };
+        for replay in store.replay_unfinished().await? {
+            tokio::spawn(replayer.clone().run(replay));
+        }
+        let running = Mutex::new(Some(running));
+        Ok(Arc::new(Engine { store, catalog, ambient, sealer, policy, queue, shards, replayer, stop, running }))
     }
 
     /// Accepts events, all or none. On disk when it returns.
@@ -121,49 +238,168 @@ impl Engine {
     /// # Errors
     /// See [`PublishError`]; nothing was accepted.
     pub async fn publish(&self, events: Vec<Publish>) -> Result<Vec<Published>, PublishError> {
-        let _ = events;
-        unimplemented!("pipeline")
+        let routed = events.into_iter().map(|event| self.route(event)).collect::<Result<Vec<_>, _>>()?;
+        let own_ids: Vec<_> = routed.iter().map(|one| one.event.external_id.clone()).collect();
+        let accepted = self.accept(routed).await?;
+        let published = accepted.into_iter().zip(own_ids).map(|(slot, own_id)| match slot {
+            Accepted::New { id, .. } => {
+                Published { id: own_id.map_or_else(|| id.to_string(), String::from), repeat: false }
+            }
+            Accepted::Repeat { id, external_id } => {
+                Published { id: external_id.unwrap_or_else(|| id.to_string()), repeat: true }
+            }
+        });
+        Ok(published.collect())
+    }
+
+    /// Decides whom an event goes to.
+    fn route(&self, event: Publish) -> Result<Routed, PublishError> {
+        let tenant = self.catalog.tenant(event.tenant_id).ok_or(PublishError::UnknownTenant)?;
+        let webhooks = fanout::subscribed(&tenant, &event.event_type, &event.data);
+        let event = NewEvent {
+            tenant_id: event.tenant_id,
+            event_type: event.event_type,
+            occurred_at: event.occurred_at,
+            external_id: event.external_id,
+            idempotency_key: event.idempotency_key,
+            ordering_key: event.ordering_key,
+            source: Source::Api,
+            trace_parent: event.trace_parent,
+            data: event.data,
+            entropy: u64::from_le_bytes(self.ambient.random()),
+            deliveries: Vec::new(),
+        };
+        Ok(Routed { event, webhooks, trigger: Trigger::Event, watcher: None })
+    }
+
+    async fn accept(&self, events: Vec<Routed>) -> Result<Vec<Accepted>, PublishError> {
+        if self.stop.is_cancelled() {
+            return Err(PublishError::ShuttingDown);
+        }
+        let (reply, accepted) = oneshot::channel();
+        self.queue.try_send(ingest::Request { events, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => PublishError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => PublishError::ShuttingDown,
+        })?;
+        Ok(accepted.await.map_err(|_| PublishError::ShuttingDown)??)
     }
 
     /// Sends a synthetic event to one webhook now, once, and waits for the outcome. Works on paused and disabled
     /// webhooks too.
     ///
     /// # Errors
-    /// As [`Engine::publish`].
+    /// As [`Engine::publish`]; [`PublishError::UnknownTenant`] when the webhook is gone.
     pub async fn test(
         &self,
         webhook: WebhookId,
         event_type: &str,
         data: Box<RawValue>,
     ) -> Result<TestReport, PublishError> {
-        let _ = (webhook, event_type, data);
-        unimplemented!("pipeline")
+        let entry = self.catalog.webhook(webhook).ok_or(PublishError::UnknownTenant)?;
+        let (watcher, outcome) = oneshot::channel();
+        let event = NewEvent {
+            tenant_id: entry.record.tenant_id,
+            event_type: event_type.into(),
+            occurred_at: None,
+            external_id: None,
+            idempotency_key: None,
+            ordering_key: None,
+            source: Source::Test,
+            trace_parent: None,
+            data: Bytes::from(String::from(Box::<str>::from(data))),
+            entropy: u64::from_le_bytes(self.ambient.random()),
+            deliveries: Vec::new(),
+        };
+        let routed = Routed { event, webhooks: vec![entry], trigger: Trigger::Test, watcher: Some(watcher) };
+        let accepted = self.accept(vec![routed]).await?;
+        let Some(Accepted::New { id, first_delivery }) = accepted.first() else {
+            return Err(store::Error::Other(anyhow::anyhow!("a test event has no idempotency key")).into());
+        };
+        let attempt = outcome.await.map_err(|_| PublishError::ShuttingDown)?;
+        Ok(TestReport { delivery_id: *first_delivery, event_id: *id, attempt })
     }
 
     /// Tries a delivery now.
+    ///
+    /// # Errors
+    /// The store's.
     pub async fn retry(&self, scope: Scope, delivery: DeliveryId) -> store::Result<ByHand> {
-        let _ = (scope, delivery);
-        unimplemented!("pipeline")
+        let Some(record) = self.store.delivery(scope, delivery).await? else { return Ok(ByHand::NotFound) };
+        if self.is_in_flight(record.webhook_id, delivery).await {
+            return Ok(ByHand::InFlight);
+        }
+        Ok(match self.store.retry(scope, delivery, self.ambient.now()).await? {
+            Retried::NotFound => ByHand::NotFound,
+            Retried::AlreadyDue => ByHand::AlreadySo,
+            Retried::Queued { webhook_id, .. } => {
+                self.shards.send(webhook_id, Message::Wake(webhook_id));
+                ByHand::Done
+            }
+        })
     }
 
+    /// Ends a pending delivery that is not in flight.
+    ///
+    /// # Errors
+    /// The store's.
     pub async fn cancel(&self, scope: Scope, delivery: DeliveryId) -> store::Result<ByHand> {
-        let _ = (scope, delivery);
-        unimplemented!("pipeline")
+        let Some(record) = self.store.delivery(scope, delivery).await? else { return Ok(ByHand::NotFound) };
+        let webhook_id = record.webhook_id;
+        let (reply, withdrawn) = oneshot::channel();
+        self.shards.send(webhook_id, Message::Withdraw { webhook_id, delivery_id: delivery, reply });
+        if withdrawn.await == Ok(Withdrawn::InFlight) {
+            return Ok(ByHand::InFlight);
+        }
+        let canceled = self.store.cancel(scope, delivery, self.ambient.now()).await?;
+        // An ordered lane may have waited for it.
+        self.shards.send(webhook_id, Message::Wake(webhook_id));
+        Ok(match canceled {
+            Canceled::NotFound => ByHand::NotFound,
+            Canceled::AlreadyEnded => ByHand::AlreadySo,
+            Canceled::Done { .. } => ByHand::Done,
+        })
+    }
+
+    async fn is_in_flight(&self, webhook: WebhookId, delivery: DeliveryId) -> bool {
+        let (reply, in_flight) = oneshot::channel();
+        self.shards.send(webhook, Message::InFlight(reply));
+        in_flight.await.is_ok_and(|all| all.contains(&delivery))
     }
 
     /// Delivers one event again: to `webhooks` (of the same tenant), or to all that are subscribed now.
     /// `None` when the event does not exist in the scope.
+    ///
+    /// # Errors
+    /// The store's.
     pub async fn replay_event(
         &self,
         scope: Scope,
         event: EventId,
         webhooks: Option<Vec<WebhookId>>,
     ) -> store::Result<Option<Vec<DeliveryId>>> {
-        let _ = (scope, event, webhooks);
-        unimplemented!("pipeline")
+        let Some(found) = self.store.event(scope, &store::EventKey::Id(event)).await? else { return Ok(None) };
+        let body = &found.event;
+        let webhooks = match (webhooks, self.catalog.tenant(body.tenant_id)) {
+            (Some(chosen), _) => chosen,
+            (None, Some(tenant)) => {
+                let wanting = fanout::subscribed(&tenant, &body.event_type, &body.data);
+                wanting.iter().map(|webhook| webhook.record.id).collect()
+            }
+            (None, None) => Vec::new(),
+        };
+        let open: Vec<WebhookId> =
+            webhooks.into_iter().filter(|id| takes_deliveries(&self.catalog, body.tenant_id, *id)).collect();
+        let queued = self.store.replay_event(scope, event, open.clone(), self.ambient.now()).await?;
+        for webhook in open {
+            self.shards.send(webhook, Message::Wake(webhook));
+        }
+        Ok(queued)
     }
 
     /// Starts a bulk replay in the background; it resumes after a restart. `rate_per_second`: deliveries queued.
+    ///
+    /// # Errors
+    /// The store's.
     pub async fn start_replay(
         &self,
         id: ReplayId,
@@ -171,31 +407,125 @@ impl Engine {
         rate_per_second: Option<f64>,
         actor: Actor,
     ) -> store::Result<ReplayRecord> {
-        let _ = (id, select, rate_per_second, actor);
-        unimplemented!("pipeline")
+        let now = self.ambient.now();
+        let matched = self.store.replay_count(&select).await?;
+        let replay = ReplayRecord {
+            id,
+            select,
+            rate_per_second,
+            status: ReplayStatus::Running,
+            matched,
+            done: 0,
+            queued: 0,
+            cursor: 0,
+            created_at: now,
+            finished_at: None,
+        };
+        let after = serde_json::json!({ "select": replay.select, "rate_per_second": rate_per_second });
+        let audit = self.audit("replay.created", &replay, actor, Some(after));
+        self.store.replay_create(replay.clone(), audit).await?;
+        tokio::spawn(self.replayer.clone().run(replay.clone()));
+        Ok(replay)
     }
 
+    /// Ends a bulk replay; what it has queued is delivered all the same.
+    ///
+    /// # Errors
+    /// The store's.
     pub async fn cancel_replay(&self, scope: Scope, id: ReplayId, actor: Actor) -> store::Result<Option<ReplayRecord>> {
-        let _ = (scope, id, actor);
-        unimplemented!("pipeline")
+        let Some(replay) = self.store.replay_get(scope, id).await? else { return Ok(None) };
+        let audit = self.audit("replay.canceled", &replay, actor, None);
+        self.store.replay_cancel(scope, id, self.ambient.now(), audit).await
+    }
+
+    fn audit(&self, action: &str, replay: &ReplayRecord, actor: Actor, after: Option<serde_json::Value>) -> AuditEntry {
+        AuditEntry {
+            id: AuditId::from_random(self.ambient.random()),
+            at: self.ambient.now(),
+            tenant_id: Some(replay.select.tenant_id),
+            actor,
+            action: action.to_owned(),
+            target: replay.id.to_string(),
+            before: None,
+            after,
+        }
     }
 
     /// Deliveries with a request in flight.
     pub async fn in_flight(&self) -> Vec<DeliveryId> {
-        unimplemented!("pipeline")
+        let (replies, answers): (Vec<_>, Vec<_>) = (0..self.shards.len()).map(|_| oneshot::channel()).unzip();
+        for (shard, reply) in replies.into_iter().enumerate() {
+            self.shards.send_all(shard, vec![Message::InFlight(reply)]);
+        }
+        let mut all = Vec::new();
+        for answer in answers {
+            all.extend(answer.await.unwrap_or_default());
+        }
+        all
+    }
+
+    /// The request of an attempt of this delivery as it is, or was, sent at `at`: rendered and signed anew from what is
+    /// stored. `None` when the webhook is gone or its URL is refused now.
+    pub fn rendered(
+        &self,
+        delivery: &DeliveryRecord,
+        event: &EventRecord,
+        attempt: u32,
+        at: UnixMs,
+    ) -> Option<crate::egress::Request> {
+        let Webhook { record, .. } = self.catalog.webhook(delivery.webhook_id)?;
+        let target = Target::prepare(record, &self.catalog, &self.sealer, &self.policy).ok()?;
+        let job = Job {
+            delivery_id: delivery.id,
+            webhook_id: delivery.webhook_id,
+            event: event.event.clone(),
+            trigger: delivery.trigger,
+            replay_id: delivery.replay_id,
+            progress: postrider_core::delivery::Progress { attempts: attempt.saturating_sub(1), ..Default::default() },
+        };
+        attempt::request(&target, &job, at).ok()
     }
 
     /// To be called after the catalog's entry of a webhook was changed or removed: its lane takes the change up.
     /// Deliveries of a webhook that is disabled or gone are canceled in the background.
     pub fn webhook_changed(&self, webhook: WebhookId) {
-        let _ = webhook;
-        unimplemented!("pipeline")
+        self.shards.send(webhook, Message::Changed(webhook));
     }
 
     /// Stops accepting, lets attempts in flight end until `grace` is over, releases the rest uncounted, and waits
     /// until everything is recorded.
     pub async fn shutdown(self: Arc<Self>, grace: Duration) {
-        let _ = grace;
-        unimplemented!("pipeline")
+        let Some(running) = self.running.lock().take() else { return };
+        self.stop.cancel();
+        // What was accepted before is committed and handed over first.
+        let _ = running.committer.await;
+        self.shards.broadcast(|| Message::Stop(grace));
+        let joined =
+            tokio::task::spawn_blocking(move || running.shards.into_iter().all(|thread| thread.join().is_ok()));
+        if !joined.await.unwrap_or(false) {
+            tracing::error!("a dispatch thread panicked; what it held is taken up at the next start");
+        }
+        let _ = running.recorder.await;
     }
+}
+
+/// Whether new deliveries may be queued for a webhook of this tenant.
+fn takes_deliveries(catalog: &Catalog, tenant: TenantId, webhook: WebhookId) -> bool {
+    catalog
+        .webhook(webhook)
+        .is_some_and(|entry| entry.record.tenant_id == tenant && entry.record.status != WebhookStatus::Disabled)
+}
+
+/// Looks webhooks up in the catalog and makes them ready.
+fn preparer(catalog: Arc<Catalog>, sealer: Arc<Sealer>, policy: EgressPolicy) -> dispatch::Prepare {
+    Box::new(move |id| {
+        let Some(Webhook { record, gauge }) = catalog.webhook(id) else { return Prepared::Gone };
+        match Target::prepare(record, &catalog, &sealer, &policy) {
+            Ok(target) => Prepared::Ready { target: Arc::new(target), gauge },
+            Err(error) => {
+                tracing::error!(webhook = %id, error = format!("{error:#}"), "a webhook cannot be made ready");
+                Prepared::Broken { gauge }
+            }
+        }
+    })
 }

@@ -1,0 +1,101 @@
+//! One attempt: render, sign, send, and say what came of it. First tries, retries, replays and tests all pass here.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use postrider_core::delivery::{Attempt, AttemptError, ErrorClass, Trigger};
+use postrider_core::dialect::Envelope;
+use postrider_core::retry::Schedule;
+use postrider_core::time::UnixMs;
+
+use super::lane::Queued;
+use super::target::Target;
+use crate::ambient::Ambient;
+use crate::egress::{Request, Sent, Transport};
+use crate::store::{Job, Source};
+
+/// An attempt that has ended, with the delivery it was made for.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) queued: Queued,
+    pub(crate) target: Arc<Target>,
+    pub(crate) attempt: Attempt,
+}
+
+/// The request of one attempt of `job`, made at `now`.
+pub(crate) fn request(target: &Target, job: &Job, now: UnixMs) -> Result<Request, AttemptError> {
+    let url =
+        target.url.clone().map_err(|refused| AttemptError { class: ErrorClass::RefusedByPolicy, detail: refused.0 })?;
+    let event = &*job.event;
+    let attempt = job.progress.attempts + 1;
+    let envelope = Envelope {
+        event_id: event.id,
+        external_id: event.external_id.as_deref(),
+        event_type: &event.event_type,
+        occurred_at: event.occurred_at,
+        tenant_id: event.tenant_id,
+        partner_id: target.partner_id,
+        webhook_id: job.webhook_id,
+        delivery_id: job.delivery_id,
+        replay_id: job.replay_id,
+        // Checked to be UTF-8 when it was accepted.
+        data: std::str::from_utf8(&event.data).unwrap_or("null"),
+        test: event.source == Source::Test,
+        attempt,
+    };
+    let rendered = target.record.spec.dialect.render(&envelope, &target.keys, now);
+    let mut headers = target.headers.clone();
+    headers.reserve(rendered.headers.len() + 1);
+    for (name, value) in rendered.headers {
+        // Every value is made of ids, numbers, base64 and a checked event type.
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    if let Some(parent) = event.trace_parent.as_deref().and_then(|parent| HeaderValue::try_from(parent).ok()) {
+        headers.insert(HeaderName::from_static("traceparent"), parent);
+    }
+    Ok(Request {
+        webhook_id: job.webhook_id,
+        delivery_id: job.delivery_id,
+        attempt,
+        url,
+        headers,
+        body: Bytes::from(rendered.body),
+        timeout: target.timeout,
+    })
+}
+
+/// Makes one attempt.
+pub(crate) async fn attempt(
+    queued: Queued,
+    target: Arc<Target>,
+    transport: Arc<dyn Transport>,
+    ambient: Arc<dyn Ambient>,
+) -> Ended {
+    let at = ambient.now();
+    let sent = match request(&target, &queued.job, at) {
+        Ok(request) => transport.send(request).await,
+        Err(error) => {
+            Sent { response: None, error: Some(error), remote_address: None, duration: std::time::Duration::ZERO }
+        }
+    };
+    let attempt = Attempt {
+        number: queued.job.progress.attempts + 1,
+        at,
+        duration_ms: u32::try_from(sent.duration.as_millis()).unwrap_or(u32::MAX),
+        response: sent.response,
+        error: sent.error,
+        remote_address: sent.remote_address,
+    };
+    Ended { queued, target, attempt }
+}
+
+/// The schedule a delivery follows: tests are tried once.
+pub(crate) fn schedule(target: &Target, trigger: Trigger) -> std::borrow::Cow<'_, Schedule> {
+    match trigger {
+        Trigger::Test => std::borrow::Cow::Owned(Schedule::once()),
+        Trigger::Event | Trigger::Retry | Trigger::Replay => std::borrow::Cow::Borrowed(&target.schedule),
+    }
+}

@@ -1,0 +1,360 @@
+//! One webhook's lane: what waits for it in memory, and whether the next delivery may go now.
+//!
+//! A lane is plain data stepped by [`dispatch`](super::dispatch): no clock, no I/O. It knows the webhook's order, its
+//! adaptive concurrency ([`Pace`]), its rate limit ([`Bucket`]) and its [`Breaker`].
+//!
+//! **Order.** A `Strict` lane sends one delivery at a time, by number. A `ByKey` lane does so per key, the store
+//! holding back the rows of a key whose earlier delivery waits for its retry. Both send only numbers below the
+//! *barrier*: the least number that may be waiting in the store and ought to go first. The next delivery waits until
+//! the outcome of the one before is on disk, so that a crash repeats at most that one.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use postrider_core::delivery::Attempt;
+use postrider_core::limits;
+use postrider_core::time::UnixMs;
+use postrider_core::webhook::{Ordering, WebhookStatus};
+use tokio::sync::oneshot;
+
+use super::pace::{Breaker, Bucket, Pace};
+use super::target::Target;
+use crate::catalog::LaneGauge;
+use crate::store::Job;
+
+/// A delivery in memory.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pub(crate) job: Job,
+    /// Somebody waits for the outcome of a test.
+    pub(crate) watcher: Option<oneshot::Sender<Attempt>>,
+}
+
+impl Queued {
+    pub(crate) fn number(&self) -> i64 {
+        self.job.delivery_id.0
+    }
+
+    /// What it counts for against [`limits::HELD_BYTES_MAX`].
+    pub(crate) fn cost(&self) -> usize {
+        held_cost(self.job.event.data.len())
+    }
+}
+
+/// Memory of one delivery that waits, in bytes: its payload and what is around it.
+pub(crate) fn held_cost(payload: usize) -> usize {
+    payload + 256
+}
+
+/// Deliveries of one ordering key.
+#[derive(Debug, Default)]
+struct KeyLine {
+    /// One is in the window or in flight, or its outcome is not on disk yet.
+    busy: bool,
+    /// The failed delivery that waits in the store for its retry, and until when.
+    blocked: Option<(i64, UnixMs)>,
+    waiting: VecDeque<Queued>,
+}
+
+/// What waits for one webhook, and its state.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) gauge: Arc<LaneGauge>,
+    /// Prepared from the catalog; `None` until the first delivery after a change.
+    pub(crate) target: Option<Arc<Target>>,
+    pub(crate) status: WebhookStatus,
+    pub(crate) ordering: Ordering,
+    /// Tests: sent before all else, whatever the lane's state.
+    express: VecDeque<Queued>,
+    window: VecDeque<Queued>,
+    keys: HashMap<Box<str>, KeyLine>,
+    /// Ordered lanes: numbers from here on may be behind one that waits in the store.
+    barrier: i64,
+    /// Strict only: one is in flight or not recorded yet.
+    busy: bool,
+    pub(crate) in_flight: usize,
+    /// In flight, or with an outcome that is not on disk yet.
+    pub(crate) unsettled: usize,
+    /// When something that waits in the store is due.
+    pub(crate) next_due: Option<UnixMs>,
+    pub(crate) refilling: bool,
+    /// What was parked while a refill was under way, which may not have seen it: least number and due time.
+    meanwhile: Option<(i64, UnixMs)>,
+    pub(crate) pace: Pace,
+    pub(crate) bucket: Option<Bucket>,
+    pub(crate) breaker: Breaker,
+    /// In the ring of lanes that may send.
+    pub(crate) in_ring: bool,
+    /// The timer that was set last, so that it is not set twice.
+    pub(crate) timer: Option<UnixMs>,
+}
+
+/// Whether something may happen now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    Open,
+    /// Not before then.
+    Until(UnixMs),
+    /// Not before something else happens.
+    Shut,
+}
+
+impl Lane {
+    pub(crate) fn new(gauge: Arc<LaneGauge>) -> Lane {
+        Lane {
+            gauge,
+            target: None,
+            status: WebhookStatus::Active,
+            ordering: Ordering::None,
+            express: VecDeque::new(),
+            window: VecDeque::new(),
+            keys: HashMap::new(),
+            barrier: i64::MAX,
+            busy: false,
+            in_flight: 0,
+            unsettled: 0,
+            next_due: None,
+            refilling: false,
+            meanwhile: None,
+            pace: Pace::default(),
+            bucket: None,
+            breaker: Breaker::default(),
+            in_ring: false,
+            timer: None,
+        }
+    }
+
+    /// Adds a delivery. One whose key waits for a retry comes back, with the time until which it must wait in the
+    /// store.
+    pub(crate) fn push(&mut self, queued: Queued, now: UnixMs) -> Result<(), (Queued, UnixMs)> {
+        if queued.watcher.is_some() {
+            self.express.push_back(queued);
+            return Ok(());
+        }
+        match self.ordering {
+            Ordering::None => self.window.push_back(queued),
+            Ordering::Strict => insert_by_number(&mut self.window, queued),
+            Ordering::ByKey => return self.push_by_key(queued, now),
+        }
+        Ok(())
+    }
+
+    fn push_by_key(&mut self, queued: Queued, now: UnixMs) -> Result<(), (Queued, UnixMs)> {
+        let Some(key) = queued.job.event.ordering_key.as_deref() else {
+            self.window.push_back(queued);
+            return Ok(());
+        };
+        if !self.keys.contains_key(key) {
+            self.keys.insert(key.into(), KeyLine::default());
+        }
+        let line = self.keys.get_mut(key).expect("inserted above");
+        match line.blocked {
+            // After its due time the store gives rows of the key in order; if the blocking one is not the first, it
+            // was canceled.
+            Some((number, due_at)) if number == queued.number() || due_at <= now => line.blocked = None,
+            Some((_, due_at)) => return Err((queued, due_at)),
+            None => {}
+        }
+        if line.busy {
+            insert_by_number(&mut line.waiting, queued);
+        } else {
+            line.busy = true;
+            self.window.push_back(queued);
+        }
+        Ok(())
+    }
+
+    /// Whether a delivery may go now, with `share` as the bound on the lane's requests in flight.
+    pub(crate) fn gate(&self, now: UnixMs, share: usize) -> Gate {
+        if !self.express.is_empty() {
+            return Gate::Open;
+        }
+        let full = self.in_flight >= share.min(self.pace.allowed());
+        if full || self.status != WebhookStatus::Active || !self.has_runnable() {
+            return Gate::Shut;
+        }
+        match self.breaker.gate(now) {
+            Gate::Open => self.bucket.as_ref().map_or(Gate::Open, |bucket| bucket.gate(now)),
+            shut => shut,
+        }
+    }
+
+    fn has_runnable(&self) -> bool {
+        let below_barrier = self.window.front().is_some_and(|first| first.number() < self.barrier);
+        match self.ordering {
+            Ordering::None => !self.window.is_empty(),
+            Ordering::Strict => !self.busy && below_barrier,
+            Ordering::ByKey => below_barrier,
+        }
+    }
+
+    /// Takes the next delivery; the caller has seen the gate open.
+    pub(crate) fn take(&mut self, now: UnixMs) -> Option<Queued> {
+        let queued = match self.express.pop_front() {
+            Some(test) => test,
+            None => {
+                let next = self.window.pop_front()?;
+                self.breaker.sending();
+                if let Some(bucket) = &mut self.bucket {
+                    bucket.take(now);
+                }
+                self.busy = self.ordering == Ordering::Strict;
+                next
+            }
+        };
+        self.in_flight += 1;
+        self.unsettled += 1;
+        Some(queued)
+    }
+
+    /// A delivery of this lane waits in the store that is no retry.
+    pub(crate) fn parked(&mut self, number: i64, due_at: UnixMs, now: UnixMs) {
+        // What waits behind its key's retry is held back by the store and holds up nobody else.
+        let behind_its_key = self.ordering == Ordering::ByKey && due_at > now;
+        if self.ordering != Ordering::None && !behind_its_key {
+            self.barrier = self.barrier.min(number);
+        }
+        self.due_in_store(number, due_at, now);
+    }
+
+    fn due_in_store(&mut self, number: i64, due_at: UnixMs, now: UnixMs) {
+        self.next_due = Some(self.next_due.map_or(due_at, |next| next.min(due_at)));
+        if self.refilling {
+            let (least, soonest) = self.meanwhile.unwrap_or((number, due_at));
+            self.meanwhile = Some((least.min(number), soonest.min(due_at)));
+        }
+        self.update_behind(now);
+    }
+
+    /// A delivery waits in the store for its retry. Gives back what must wait there behind it.
+    pub(crate) fn retrying(&mut self, number: i64, key: Option<&str>, due_at: UnixMs, now: UnixMs) -> Vec<Queued> {
+        self.due_in_store(number, due_at, now);
+        match (self.ordering, key.and_then(|key| self.keys.get_mut(key))) {
+            (Ordering::Strict, _) => {
+                self.barrier = self.barrier.min(number);
+                Vec::new()
+            }
+            (Ordering::ByKey, Some(line)) => {
+                line.blocked = Some((number, due_at));
+                line.waiting.drain(..).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The store answered a refill that asked for `asked` rows with `got`, the last of them numbered `last`.
+    pub(crate) fn refilled(&mut self, full: bool, last: Option<i64>, next_due: Option<UnixMs>, now: UnixMs) {
+        self.refilling = false;
+        self.next_due = next_due;
+        self.barrier = match (self.ordering, next_due, last) {
+            (Ordering::None, ..) | (_, None, _) => i64::MAX,
+            // A list that was not filled up ends before a row that waits for its retry: strictly, all waits for it.
+            (Ordering::Strict, Some(_), last) => last.map_or(0, |last| last + 1),
+            // The store holds back the keys that must wait.
+            (Ordering::ByKey, Some(_), Some(last)) if full => last + 1,
+            (Ordering::ByKey, Some(_), _) => i64::MAX,
+        };
+        if let Some((number, due_at)) = self.meanwhile.take() {
+            if self.ordering != Ordering::None {
+                self.barrier = self.barrier.min(number);
+            }
+            self.next_due = Some(self.next_due.map_or(due_at, |next| next.min(due_at)));
+        }
+        self.update_behind(now);
+    }
+
+    /// New deliveries of an ordered lane go through the store while anything waits there; those of an unordered one
+    /// only while something due does.
+    fn update_behind(&mut self, now: UnixMs) {
+        let behind = match self.ordering {
+            Ordering::None => self.next_due.is_some_and(|due| due <= now),
+            Ordering::Strict | Ordering::ByKey => self.next_due.is_some(),
+        };
+        self.gauge.behind.store(behind, Relaxed);
+    }
+
+    /// The outcome of a delivery is on disk. `key` is set if it had the turn of its ordering key.
+    pub(crate) fn settled(&mut self, key: Option<&str>) {
+        self.unsettled -= 1;
+        self.busy &= self.unsettled > 0;
+        if let Some(key) = key {
+            self.next_of_key(key);
+        }
+    }
+
+    /// Whoever had the key's turn is done with it.
+    fn next_of_key(&mut self, key: &str) {
+        let Some(line) = self.keys.get_mut(key) else { return };
+        line.busy = false;
+        if line.blocked.is_some() {
+            return;
+        }
+        match line.waiting.pop_front() {
+            Some(next) => {
+                line.busy = true;
+                self.window.push_back(next);
+            }
+            None => drop(self.keys.remove(key)),
+        }
+    }
+
+    /// Rows to ask the store for. An ordered lane whose next delivery is in the store asks for it though it is full.
+    pub(crate) fn room(&self) -> usize {
+        let room = limits::REFILL_MAX.saturating_sub(self.waiting());
+        let starved = self.ordering != Ordering::None && !self.busy && !self.has_runnable();
+        if starved { room.max(1) } else { room }
+    }
+
+    /// Whether a refill is worth its while: half a window, or the delivery that all others wait for.
+    pub(crate) fn wants_refill(&self) -> bool {
+        let room = self.room();
+        room >= limits::REFILL_MAX / 2 || (self.ordering != Ordering::None && room > 0 && !self.has_runnable())
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        let behind_their_key: usize = self.keys.values().map(|line| line.waiting.len()).sum();
+        self.window.len() + self.express.len() + behind_their_key
+    }
+
+    /// Everything that waits in memory, by number, tests excepted: pause, disabling and shutdown give it back.
+    pub(crate) fn drain(&mut self) -> Vec<Queued> {
+        let mut all: Vec<Queued> = self.window.drain(..).collect();
+        for queued in &all {
+            if let Some(line) = queued.job.event.ordering_key.as_deref().and_then(|key| self.keys.get_mut(key)) {
+                line.busy = false;
+            }
+        }
+        all.extend(self.keys.values_mut().flat_map(|line| line.waiting.drain(..)));
+        self.keys.retain(|_, line| line.busy || line.blocked.is_some());
+        all.sort_by_key(Queued::number);
+        all
+    }
+
+    /// Takes out one delivery that has not been sent.
+    pub(crate) fn withdraw(&mut self, number: i64) -> Option<Queued> {
+        if let Some(at) = self.window.iter().position(|queued| queued.number() == number) {
+            let queued = self.window.remove(at)?;
+            if let (Ordering::ByKey, Some(key)) = (self.ordering, queued.job.event.ordering_key.as_deref()) {
+                self.next_of_key(key);
+            }
+            return Some(queued);
+        }
+        self.keys.values_mut().find_map(|line| {
+            let at = line.waiting.iter().position(|queued| queued.number() == number)?;
+            line.waiting.remove(at)
+        })
+    }
+
+    /// Nothing to remember: the lane can be forgotten and made again.
+    pub(crate) fn is_idle(&self) -> bool {
+        let at_rest = self.waiting() == 0 && self.unsettled == 0 && self.next_due.is_none() && !self.refilling;
+        at_rest && self.keys.is_empty() && self.breaker.is_closed() && self.bucket.is_none()
+    }
+}
+
+/// Keeps `line` sorted; numbers nearly always arrive in order.
+fn insert_by_number(line: &mut VecDeque<Queued>, queued: Queued) {
+    let at = line.iter().rposition(|other| other.number() < queued.number()).map_or(0, |before| before + 1);
+    line.insert(at, queued);
+}

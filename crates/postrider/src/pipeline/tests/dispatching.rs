@@ -1,0 +1,482 @@
+//! The dispatcher against a scripted world: deliveries in, sends out, outcomes back.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use postrider_core::delivery::{Attempt, AttemptError, ErrorClass, Progress, Response, Trigger};
+use postrider_core::dialect::Dialect;
+use postrider_core::ids::{DeliveryId, EventId, TenantId, WebhookId};
+use postrider_core::limits;
+use postrider_core::retry::Schedule;
+use postrider_core::signing::{SigningKeys, WebhookSecrets, secret_from_random};
+use postrider_core::time::UnixMs;
+use postrider_core::webhook::{Concurrency, Ordering, RateLimit, WebhookSpec, WebhookStatus};
+
+use crate::catalog::LaneGauge;
+use crate::pipeline::attempt::Ended;
+use crate::pipeline::dispatch::{Action, Dispatcher, Prepared};
+use crate::pipeline::lane::Queued;
+use crate::pipeline::record::Settle;
+use crate::pipeline::target::Target;
+use crate::store::{EventBody, Job, Recorded, RecordedOutcome, Refill, Source, WebhookRecord};
+
+const START: UnixMs = UnixMs(1_790_000_000_000);
+
+fn id(n: u8) -> WebhookId {
+    WebhookId::from_random([n; 16])
+}
+
+fn record(webhook: WebhookId) -> WebhookRecord {
+    let spec: WebhookSpec = serde_json::from_value(serde_json::json!({
+        "url": "https://receiver.example/hook",
+        "retry": { "schedule_ms": [1000, 1000] },
+    }))
+    .unwrap();
+    WebhookRecord {
+        id: webhook,
+        tenant_id: TenantId::from_random([9; 16]),
+        spec,
+        status: WebhookStatus::Active,
+        disabled_reason: None,
+        sealed_secrets: Vec::new(),
+        temporary: false,
+        created_at: START,
+        updated_at: START,
+    }
+}
+
+fn target(record: &WebhookRecord) -> Arc<Target> {
+    let secrets = WebhookSecrets { current: secret_from_random([1; 32]), previous: None };
+    Arc::new(Target {
+        partner_id: None,
+        url: Ok(Arc::new(record.spec.url.parse().unwrap())),
+        keys: SigningKeys::new(Dialect::Standard, &secrets).unwrap(),
+        headers: http::HeaderMap::new(),
+        schedule: Schedule::of(Dialect::Standard, record.spec.retry.as_ref()),
+        timeout: Duration::from_secs(15),
+        record: Arc::new(record.clone()),
+    })
+}
+
+type Configured = Arc<Mutex<HashMap<WebhookId, (WebhookRecord, Arc<LaneGauge>)>>>;
+
+/// A dispatcher, the webhooks it knows, and a store that is just a map of parked rows.
+struct World {
+    dispatcher: Dispatcher,
+    webhooks: Configured,
+    held_bytes: Arc<AtomicUsize>,
+    now: UnixMs,
+    flying: Vec<(Queued, Arc<Target>)>,
+    /// What is in the store's queue: number → (row, due).
+    parked: BTreeMap<i64, (Job, UnixMs)>,
+    recorded: Vec<Recorded>,
+    refills: usize,
+    canceled: Vec<WebhookId>,
+    keys: HashMap<i64, String>,
+}
+
+impl World {
+    fn new(webhooks: Vec<WebhookRecord>) -> World {
+        let known: HashMap<_, _> = webhooks.into_iter().map(|record| (record.id, (record, Arc::default()))).collect();
+        let webhooks: Configured = Arc::new(Mutex::new(known));
+        let held_bytes = Arc::new(AtomicUsize::new(0));
+        let looked_up = webhooks.clone();
+        let prepare = Box::new(move |id| match looked_up.lock().get(&id) {
+            Some((record, gauge)) => Prepared::Ready { target: target(record), gauge: gauge.clone() },
+            None => Prepared::Gone,
+        });
+        World {
+            dispatcher: Dispatcher::new(prepare, held_bytes.clone(), 1),
+            webhooks,
+            held_bytes,
+            now: START,
+            flying: Vec::new(),
+            parked: BTreeMap::new(),
+            recorded: Vec::new(),
+            refills: 0,
+            canceled: Vec::new(),
+            keys: HashMap::new(),
+        }
+    }
+
+    fn gauge(&self, webhook: WebhookId) -> Arc<LaneGauge> {
+        self.webhooks.lock()[&webhook].1.clone()
+    }
+
+    fn job(&self, webhook: WebhookId, number: i64, key: Option<&str>) -> Job {
+        Job {
+            delivery_id: DeliveryId(number),
+            webhook_id: webhook,
+            event: Arc::new(EventBody {
+                id: EventId::from_sequence(number, 1),
+                external_id: None,
+                tenant_id: TenantId::from_random([9; 16]),
+                event_type: "order.paid".into(),
+                occurred_at: START,
+                ordering_key: key.map(Into::into),
+                source: Source::Api,
+                trace_parent: None,
+                data: Bytes::from_static(b"{}"),
+            }),
+            trigger: Trigger::Event,
+            replay_id: None,
+            progress: Progress::default(),
+        }
+    }
+
+    /// As the committer does it: held if there is room, else parked.
+    fn accept(&mut self, webhook: WebhookId, number: i64, key: Option<&str>) {
+        self.keys.extend(key.map(|key| (number, key.to_owned())));
+        let job = self.job(webhook, number, key);
+        let gauge = self.gauge(webhook);
+        let queued = Queued { job, watcher: None };
+        let record = self.webhooks.lock()[&webhook].0.clone();
+        let room = crate::catalog::Webhook { record: Arc::new(record), gauge: gauge.clone() }.has_room();
+        if room {
+            gauge.held.fetch_add(1, Relaxed);
+            self.held_bytes.fetch_add(queued.cost(), Relaxed);
+            self.dispatcher.deliver(queued, self.now);
+        } else {
+            gauge.behind.store(true, Relaxed);
+            self.parked.insert(number, (queued.job, self.now));
+            self.dispatcher.parked(webhook, number, self.now, self.now);
+        }
+    }
+
+    /// Lets everything happen that needs no outcome, and says which deliveries went out.
+    fn run(&mut self) -> Vec<i64> {
+        let mut sent = Vec::new();
+        loop {
+            self.dispatcher.tick(self.now);
+            let mut idle = true;
+            while let Some((queued, target)) = self.dispatcher.next(self.now) {
+                sent.push(queued.number());
+                self.flying.push((queued, target));
+                idle = false;
+            }
+            while let Some(action) = self.dispatcher.action() {
+                self.act(action);
+                idle = false;
+            }
+            if idle {
+                return sent;
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Record(recorded, settle) => self.store_outcome(*recorded, settle),
+            Action::Refill { webhook_id, order, limit } => {
+                self.refills += 1;
+                let refill = self.refill(webhook_id, order, limit);
+                self.dispatcher.refilled(webhook_id, limit, refill, self.now);
+            }
+            Action::CancelPending(webhook) => {
+                self.parked.retain(|_, (job, _)| job.webhook_id != webhook);
+                self.canceled.push(webhook);
+            }
+            Action::Disable(_) | Action::Failing(_) => {}
+        }
+    }
+
+    fn store_outcome(&mut self, recorded: Recorded, settle: Settle) {
+        let number = recorded.delivery_id.0;
+        let (due_at, progress) = match recorded.outcome {
+            RecordedOutcome::Retry { due_at, progress } => (Some(due_at), progress),
+            RecordedOutcome::Release { due_at } => (Some(due_at), Progress::default()),
+            _ => (None, Progress::default()),
+        };
+        if let Some(due_at) = due_at {
+            let key = self.keys.get(&number).cloned();
+            let mut job = self.job(recorded.webhook_id, number, key.as_deref());
+            job.progress = progress;
+            self.parked.insert(number, (job, due_at));
+        }
+        self.recorded.push(recorded);
+        self.dispatcher.settled(vec![settle], self.now);
+    }
+
+    /// What the store promises of `refill`.
+    fn refill(&mut self, webhook: WebhookId, order: Ordering, limit: usize) -> Refill {
+        let own: Vec<(i64, UnixMs, Option<Box<str>>)> = self
+            .parked
+            .iter()
+            .filter(|(_, (job, _))| job.webhook_id == webhook)
+            .map(|(number, (job, due))| (*number, *due, job.event.ordering_key.clone()))
+            .collect();
+        let waits = |number: i64, key: &Option<Box<str>>| {
+            key.is_some() && own.iter().any(|(n, due, k)| *n < number && k == key && *due > self.now)
+        };
+        let due: Vec<i64> = match order {
+            Ordering::Strict => own.iter().take_while(|(_, due, _)| *due <= self.now).map(|row| row.0).collect(),
+            Ordering::None => own.iter().filter(|(_, due, _)| *due <= self.now).map(|row| row.0).collect(),
+            Ordering::ByKey => {
+                own.iter().filter(|(n, due, key)| *due <= self.now && !waits(*n, key)).map(|row| row.0).collect()
+            }
+        };
+        let jobs = due.into_iter().take(limit).map(|number| self.parked.remove(&number).unwrap().0).collect();
+        let next_due = self.parked.values().filter(|(job, _)| job.webhook_id == webhook).map(|(_, due)| *due).min();
+        Refill { jobs, next_due }
+    }
+
+    /// The endpoint answers one delivery.
+    fn answer(&mut self, number: i64, status: u16) {
+        let response = Response { status, ..Response::default() };
+        let error = (!(200..300).contains(&status))
+            .then(|| AttemptError { class: ErrorClass::HttpStatus, detail: status.to_string() });
+        self.finish(number, Some(response), error);
+    }
+
+    fn finish(&mut self, number: i64, response: Option<Response>, error: Option<AttemptError>) {
+        let at = self.flying.iter().position(|(queued, _)| queued.number() == number).unwrap();
+        let (queued, target) = self.flying.remove(at);
+        let attempt = Attempt {
+            number: queued.job.progress.attempts + 1,
+            at: self.now,
+            duration_ms: 5,
+            response,
+            error,
+            remote_address: None,
+        };
+        self.dispatcher.ended(Ended { queued, target, attempt }, self.now, 0.5);
+    }
+
+    /// Answers everything in flight, again and again, until nothing more happens; gives the order of sending.
+    fn run_all(&mut self, status: u16) -> Vec<i64> {
+        let mut order = self.run();
+        while !self.flying.is_empty() {
+            let numbers: Vec<i64> = self.flying.iter().map(|(queued, _)| queued.number()).collect();
+            for number in numbers {
+                self.answer(number, status);
+            }
+            order.extend(self.run());
+        }
+        order
+    }
+}
+
+#[test]
+fn lanes_take_turns_so_a_flood_for_one_webhook_does_not_starve_another() {
+    let mut world = World::new(vec![record(id(1)), record(id(2))]);
+    for number in 0..500 {
+        world.accept(id(1), number, None);
+    }
+    world.accept(id(2), 1000, None);
+    let sent = world.run();
+    assert!(sent.iter().position(|number| *number == 1000).unwrap() <= 1, "{sent:?}");
+}
+
+#[test]
+fn one_lane_never_has_more_in_flight_than_its_webhook_allows() {
+    let mut hook = record(id(1));
+    hook.spec.concurrency = Some(Concurrency { max: 3 });
+    let mut world = World::new(vec![hook]);
+    for number in 0..20 {
+        world.accept(id(1), number, None);
+    }
+    assert_eq!(world.run().len(), 3);
+    world.answer(0, 200);
+    assert_eq!(world.run().len(), 1);
+}
+
+#[test]
+fn many_hanging_endpoints_leave_slots_for_the_others() {
+    let hanging: Vec<WebhookRecord> = (1..=200).map(|n| record(id(n))).collect();
+    let mut world = World::new(hanging);
+    for n in 1..=200 {
+        for number in 0..limits::LANE_IN_FLIGHT_MAX as i64 {
+            world.accept(id(n), i64::from(n) * 1000 + number, None);
+        }
+    }
+    world.run();
+    assert!(world.flying.len() < limits::IN_FLIGHT_MAX, "a slot is left while {} hang", world.flying.len());
+    world.webhooks.lock().insert(id(250), (record(id(250)), Arc::default()));
+    world.accept(id(250), 1_000_000, None);
+    assert_eq!(world.run(), [1_000_000]);
+}
+
+#[test]
+fn a_strict_webhook_gets_everything_in_order_through_failures_and_overflow() {
+    let mut hook = record(id(1));
+    hook.spec.ordering = Ordering::Strict;
+    let mut world = World::new(vec![hook]);
+    let count = limits::LANE_WINDOW as i64 + 500;
+    for number in 1..=count {
+        world.accept(id(1), number, None);
+    }
+    assert!(!world.parked.is_empty(), "more than a window was accepted");
+    assert_eq!(world.run(), [1]);
+    world.answer(1, 500);
+    assert!(world.run().is_empty(), "nothing overtakes a failed delivery");
+    world.now = world.now + Duration::from_secs(2);
+    assert_eq!(world.run(), [1], "it is tried again first");
+    world.answer(1, 200);
+    let order = world.run_all(200);
+    assert_eq!(order, (2..=count).collect::<Vec<_>>());
+    assert!(world.parked.is_empty());
+}
+
+#[test]
+fn the_next_delivery_of_a_strict_webhook_waits_until_the_one_before_is_on_disk() {
+    let mut hook = record(id(1));
+    hook.spec.ordering = Ordering::Strict;
+    let mut world = World::new(vec![hook]);
+    world.accept(id(1), 1, None);
+    world.accept(id(1), 2, None);
+    assert_eq!(world.run(), [1]);
+    world.answer(1, 200);
+    assert!(world.dispatcher.next(world.now).is_none(), "the outcome is not recorded yet");
+    assert_eq!(world.run(), [2], "recording it lets the next one go");
+}
+
+#[test]
+fn a_failing_ordering_key_parks_only_itself() {
+    let mut hook = record(id(1));
+    hook.spec.ordering = Ordering::ByKey;
+    let mut world = World::new(vec![hook]);
+    for (number, key) in [(1, "a"), (2, "b"), (3, "a"), (4, "b")] {
+        world.accept(id(1), number, Some(key));
+    }
+    assert_eq!(world.run(), [1, 2]);
+    world.answer(1, 500);
+    world.answer(2, 200);
+    assert_eq!(world.run(), [4], "b goes on, a waits");
+    world.accept(id(1), 5, Some("a"));
+    world.accept(id(1), 6, Some("c"));
+    world.answer(4, 200);
+    assert_eq!(world.run(), [6], "a new event of the failing key waits behind it");
+    world.answer(6, 200);
+    world.now = world.now + Duration::from_secs(2);
+    assert_eq!(world.run_all(200), [1, 3, 5]);
+}
+
+#[test]
+fn a_retry_is_parked_and_comes_back_when_it_is_due() {
+    let mut world = World::new(vec![record(id(1))]);
+    world.accept(id(1), 1, None);
+    world.run();
+    world.answer(1, 503);
+    assert!(world.run().is_empty());
+    assert!(matches!(world.recorded[0].outcome, RecordedOutcome::Retry { .. }));
+    assert!(world.gauge(id(1)).held.load(Relaxed) == 0 && world.held_bytes.load(Relaxed) == 0);
+    let due = world.dispatcher.wake_at().expect("the retry has a timer");
+    assert!(due >= START + Duration::from_millis(900) && due <= START + Duration::from_millis(1100), "{due}");
+    world.now = due;
+    assert_eq!(world.run(), [1]);
+    world.answer(1, 200);
+    world.run();
+    assert_eq!(world.recorded.last().unwrap().attempts, 2);
+    assert_eq!(world.recorded.last().unwrap().outcome, RecordedOutcome::Succeeded);
+}
+
+#[test]
+fn new_events_overtake_a_retry_that_is_not_due_unless_order_was_asked_for() {
+    let mut world = World::new(vec![record(id(1))]);
+    world.accept(id(1), 1, None);
+    world.run();
+    world.answer(1, 500);
+    world.run();
+    world.accept(id(1), 2, None);
+    assert_eq!(world.run(), [2]);
+    assert_eq!(world.refills, 0, "it came from memory");
+}
+
+#[test]
+fn an_open_breaker_burns_no_attempts() {
+    let mut world = World::new(vec![record(id(1))]);
+    for number in 0..200 {
+        world.accept(id(1), number, None);
+    }
+    world.run_all(500);
+    let tried = world.recorded.iter().filter(|recorded| recorded.attempt.is_some()).count();
+    let in_flight_at_once = limits::LANE_IN_FLIGHT_MAX;
+    assert!(tried < limits::BREAKER_FAILURES as usize + in_flight_at_once, "{tried} attempts were burned");
+    world.now = world.now + limits::BREAKER_OPEN_MIN;
+    assert_eq!(world.run().len(), 1, "one delivery probes");
+}
+
+#[test]
+fn a_rate_limit_is_enforced() {
+    let mut hook = record(id(1));
+    hook.spec.rate_limit = Some(RateLimit { per_second: 5.0 });
+    let mut world = World::new(vec![hook]);
+    for number in 0..100 {
+        world.accept(id(1), number, None);
+    }
+    let mut sent = 0;
+    let end = START + Duration::from_secs(4);
+    while world.now < end {
+        sent += world.run_all(200).len();
+        world.now = world.dispatcher.wake_at().expect("the bucket sets a timer");
+    }
+    assert!((18..=22).contains(&sent), "{sent} in four seconds at 5/s");
+}
+
+#[test]
+fn a_paused_webhook_gives_its_deliveries_back_and_gets_them_again() {
+    let mut world = World::new(vec![record(id(1))]);
+    for number in 0..100 {
+        world.accept(id(1), number, None);
+    }
+    let first = world.run().len();
+    world.webhooks.lock().get_mut(&id(1)).unwrap().0.status = WebhookStatus::Paused;
+    world.dispatcher.changed(id(1), world.now);
+    world.run();
+    assert_eq!(world.parked.len(), 100 - first, "what waited in memory waits in the store");
+    world.accept(id(1), 500, None);
+    assert!(world.run_all(200).is_empty());
+    world.webhooks.lock().get_mut(&id(1)).unwrap().0.status = WebhookStatus::Active;
+    world.dispatcher.changed(id(1), world.now);
+    assert_eq!(world.run_all(200).len(), 101 - first);
+    assert!(world.parked.is_empty());
+}
+
+#[test]
+fn a_deleted_webhook_gets_nothing_more_and_its_queue_is_canceled_once_nothing_is_in_flight() {
+    let mut world = World::new(vec![record(id(1))]);
+    for number in 0..100 {
+        world.accept(id(1), number, None);
+    }
+    let sent = world.run();
+    world.webhooks.lock().remove(&id(1));
+    world.dispatcher.changed(id(1), world.now);
+    assert!(world.run().is_empty());
+    assert!(world.canceled.is_empty(), "requests are still in flight");
+    for number in sent {
+        world.answer(number, 200);
+    }
+    world.run();
+    assert!(!world.canceled.is_empty());
+    assert!(world.parked.is_empty());
+}
+
+#[test]
+fn a_refill_that_missed_a_row_parked_meanwhile_is_followed_by_another() {
+    let mut world = World::new(vec![record(id(1))]);
+    world.parked.insert(1, (world.job(id(1), 1, None), START));
+    world.dispatcher.parked(id(1), 1, START, START);
+    let Some(Action::Refill { webhook_id, order, limit }) = world.dispatcher.action() else { panic!("no refill") };
+    let answer = world.refill(webhook_id, order, limit);
+    world.parked.insert(2, (world.job(id(1), 2, None), START));
+    world.dispatcher.parked(id(1), 2, START, START);
+    world.dispatcher.refilled(webhook_id, limit, answer, START);
+    assert_eq!(world.run_all(200), [1, 2]);
+}
+
+#[test]
+fn an_attempt_cut_short_by_shutdown_is_not_counted() {
+    let mut world = World::new(vec![record(id(1))]);
+    world.accept(id(1), 1, None);
+    world.run();
+    let error = AttemptError { class: ErrorClass::Shutdown, detail: "stopping".to_owned() };
+    world.finish(1, None, Some(error));
+    world.run();
+    let released = &world.recorded[0];
+    assert!(matches!(released.outcome, RecordedOutcome::Release { .. }));
+    assert_eq!((released.attempts, released.attempt.is_none()), (0, true));
+}

@@ -77,8 +77,8 @@ pub trait Store: Send + Sync + Debug + 'static {
     async fn accept(&self, events: Vec<NewEvent>, now: UnixMs) -> Result<Vec<Accepted>>;
 
     /// Records what came of held deliveries: finished rows go to history, retries are parked, statistics and
-    /// webhook health are updated (test deliveries count in neither), all in one transaction. The slot is `false` where the row was no longer held
-    /// by this process (canceled, taken over): nothing was changed for it.
+    /// webhook health are updated (test deliveries count in neither), all in one transaction. The slot is `false`
+    /// where the row was no longer held by this process (canceled, taken over): nothing was changed for it.
     async fn record(&self, outcomes: Vec<Recorded>, now: UnixMs) -> Result<Vec<bool>>;
 
     /// Turns parked rows of one webhook that are due into held ones, at most `limit` rows and about `bytes_max` of

@@ -17,6 +17,7 @@ mod partition;
 mod queue;
 mod readers;
 mod record;
+mod refill;
 mod replay;
 mod replies;
 mod retention;
@@ -40,6 +41,7 @@ use parking_lot::Mutex;
 use postrider_core::delivery::Attempt;
 use postrider_core::ids::{DeliveryId, EventId, KeyId, PartnerId, ReplayId, TenantId, WebhookId};
 use postrider_core::time::UnixMs;
+use postrider_core::webhook::Ordering;
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use tokio::sync::mpsc;
 
@@ -233,13 +235,13 @@ impl Store for SqliteStore {
     async fn refill(
         &self,
         webhook: WebhookId,
-        in_order: bool,
+        order: Ordering,
         now: UnixMs,
         limit: usize,
         bytes_max: usize,
     ) -> Result<Refill> {
-        let wanted = queue::Wanted { webhook, in_order, limit, bytes_max };
-        self.write(limit, move |session| queue::refill(session, &wanted, now)).await
+        let wanted = refill::Wanted { webhook, order, limit, bytes_max };
+        self.write(limit, move |session| refill::refill(session, &wanted, now)).await
     }
 
     async fn retry(&self, scope: Scope, delivery: DeliveryId, now: UnixMs) -> Result<Retried> {

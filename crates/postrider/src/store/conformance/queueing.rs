@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use postrider_core::delivery::{AttemptError, DeliveryStatus, ErrorClass, Progress, Trigger};
 use postrider_core::ids::DeliveryId;
-use postrider_core::webhook::{WebhookSpec, WebhookStatus};
+use postrider_core::webhook::{Ordering, WebhookSpec, WebhookStatus};
 
 use super::world::*;
 use crate::store::*;
@@ -89,8 +89,9 @@ pub(crate) async fn refill_in_order_stops_at_the_first_that_is_not_due(mut world
     let third = world.park(tenant(1), &[webhook(1)]).await;
     let due_at = world.now + MINUTE;
     assert!(world.record(second.retry_at(0, bad(1, world.now), due_at)).await);
-    let in_order =
-        async |world: &World| world.store().refill(webhook(1), true, world.now, 10, usize::MAX).await.unwrap();
+    let in_order = async |world: &World| {
+        world.store().refill(webhook(1), Ordering::Strict, world.now, 10, usize::MAX).await.unwrap()
+    };
 
     let refill = in_order(&world).await;
     assert_eq!(ids(&refill), [first.delivery(0)]);
@@ -110,7 +111,7 @@ pub(crate) async fn refill_obeys_rows_and_bytes_but_gives_at_least_one(mut world
         world.accept(event).await;
     }
     let refill = async |limit, bytes| {
-        let refill = world.store().refill(webhook(1), false, world.now, limit, bytes).await.unwrap();
+        let refill = world.store().refill(webhook(1), Ordering::None, world.now, limit, bytes).await.unwrap();
         (refill.jobs.len(), refill.next_due)
     };
     assert_eq!(refill(1, usize::MAX).await, (1, Some(world.now)));
@@ -140,7 +141,9 @@ pub(crate) async fn refill_never_gives_a_held_row_twice(mut world: World) {
     let mut calls = Vec::new();
     for _ in 0..10 {
         let (store, now) = (world.shared(), world.now);
-        calls.push(tokio::spawn(async move { store.refill(webhook(1), false, now, 7, usize::MAX).await.unwrap() }));
+        calls.push(tokio::spawn(
+            async move { store.refill(webhook(1), Ordering::None, now, 7, usize::MAX).await.unwrap() },
+        ));
     }
     let mut given = Vec::new();
     for call in calls {
@@ -263,4 +266,67 @@ pub(crate) async fn by_hand_reaches_only_into_its_scope(mut world: World) {
     assert_eq!(replayed, None);
     assert_eq!(world.delivery(finished.delivery(0)).await.status, DeliveryStatus::Failed);
     assert_eq!(world.store().gauges(world.now).await.unwrap().pending, 1);
+}
+
+async fn keyed(world: &mut World, key: Option<&str>) -> Sent {
+    let mut event = world.event(tenant(1), &[webhook(1)]);
+    event.ordering_key = key.map(Into::into);
+    event.deliveries[0].held = false;
+    world.accept(event).await
+}
+
+async fn by_key(world: &World, limit: usize) -> Refill {
+    world.store().refill(webhook(1), Ordering::ByKey, world.now, limit, usize::MAX).await.unwrap()
+}
+
+pub(crate) async fn refill_by_key_keeps_back_only_what_follows_a_waiting_row_of_its_key(mut world: World) {
+    let first = keyed(&mut world, Some("a")).await;
+    let due_at = world.now + MINUTE;
+    by_key(&world, 1).await;
+    assert!(world.record(first.retry_at(0, bad(1, world.now), due_at)).await);
+    let behind = keyed(&mut world, Some("a")).await;
+    let other = [keyed(&mut world, Some("b")).await, keyed(&mut world, None).await, keyed(&mut world, Some("b")).await];
+
+    let refill = by_key(&world, 10).await;
+    assert_eq!(ids(&refill), other.map(|sent| sent.delivery(0)));
+    assert_eq!(refill.next_due, Some(due_at));
+    assert!(by_key(&world, 10).await.jobs.is_empty());
+    world.pass(MINUTE);
+    assert_eq!(ids(&by_key(&world, 10).await), [first.delivery(0), behind.delivery(0)]);
+}
+
+pub(crate) async fn refill_by_key_gives_each_key_from_its_start_however_it_is_cut(mut world: World) {
+    let mut expected = Vec::new();
+    for number in 0..12 {
+        let key = ["a", "b", "c"][number % 3];
+        let sent = keyed(&mut world, Some(key)).await;
+        // The later rows have been due longer.
+        let held = by_key(&world, 1).await;
+        let due_at = postrider_core::time::UnixMs(world.now.0 - i64::try_from(number).unwrap());
+        let release = RecordedOutcome::Release { due_at };
+        assert!(world.record(outcome_of(&held.jobs[0], None, release)).await);
+        expected.push((key, sent.delivery(0)));
+    }
+    let mut given = Vec::new();
+    while given.len() < 12 {
+        let refill = by_key(&world, 5).await;
+        assert!(!refill.jobs.is_empty());
+        given.extend(refill.jobs.iter().map(|job| (job.event.ordering_key.clone().unwrap(), job.delivery_id)));
+    }
+    for key in ["a", "b", "c"] {
+        let of = |(own, id): &(Box<str>, DeliveryId)| (own.as_ref() == key).then_some(*id);
+        let given: Vec<_> = given.iter().filter_map(of).collect();
+        let expected: Vec<_> = expected.iter().filter(|(own, _)| *own == key).map(|(_, id)| *id).collect();
+        assert_eq!(given, expected);
+    }
+}
+
+pub(crate) async fn a_retry_by_hand_frees_what_waited_behind_it(mut world: World) {
+    let first = keyed(&mut world, Some("a")).await;
+    by_key(&world, 1).await;
+    assert!(world.record(first.retry_at(0, bad(1, world.now), world.now + DAY)).await);
+    let behind = keyed(&mut world, Some("a")).await;
+    assert!(by_key(&world, 10).await.jobs.is_empty());
+    world.store().retry(Scope::Platform, first.delivery(0), world.now).await.unwrap();
+    assert_eq!(ids(&by_key(&world, 10).await), [first.delivery(0), behind.delivery(0)]);
 }

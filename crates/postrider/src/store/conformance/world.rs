@@ -7,6 +7,7 @@ use bytes::Bytes;
 use postrider_core::delivery::{Attempt, AttemptError, ErrorClass, Progress, Response, Trigger};
 use postrider_core::ids::{AuditId, DeliveryId, EventId, TenantId, WebhookId};
 use postrider_core::time::UnixMs;
+use postrider_core::webhook::Ordering;
 
 use super::Backend;
 use crate::store::*;
@@ -122,7 +123,7 @@ impl World {
     }
 
     pub(crate) async fn refill(&self, webhook: WebhookId) -> Refill {
-        self.store().refill(webhook, false, self.now, 100, usize::MAX).await.unwrap()
+        self.store().refill(webhook, Ordering::None, self.now, 100, usize::MAX).await.unwrap()
     }
 
     pub(crate) async fn delivery(&self, id: DeliveryId) -> DeliveryRecord {
@@ -253,6 +254,7 @@ pub(crate) fn all_events(scope: Scope) -> EventQuery {
     EventQuery { scope, event_type: None, source: None, since: None, until: None, page: page(100) }
 }
 
+#[allow(dead_code)]
 pub(crate) fn delivery_ids(list: &Listed<DeliveryRecord>) -> Vec<DeliveryId> {
     list.items.iter().map(|delivery| delivery.id).collect()
 }

@@ -66,14 +66,22 @@ fn insert_event(session: &mut Session, event: &NewEvent, n: i64, entropy: u64, n
 
 fn insert_deliveries(session: &mut Session, event: &NewEvent, n: i64, now: UnixMs) -> Result<()> {
     let mut insert = session.conn.prepare_cached(
-        "INSERT INTO pending (n, event, tenant, webhook, due_at, attempts, step, trigger) \
-         VALUES (?, ?, ?, ?, ?, 0, 0, ?)",
+        "INSERT INTO pending (n, event, tenant, webhook, due_at, attempts, step, trigger, ordering_key) \
+         VALUES (?, ?, ?, ?, ?, 0, 0, ?, ?)",
     )?;
     let tenant = event.tenant_id.0.into_bytes();
     for (delivery, number) in event.deliveries.iter().zip(n + 1..) {
         let due_at = (!delivery.held).then_some(now.0);
         let webhook = delivery.webhook_id.0.into_bytes();
-        insert.execute(params![number, n, tenant, webhook, due_at, trigger_code(delivery.trigger)])?;
+        insert.execute(params![
+            number,
+            n,
+            tenant,
+            webhook,
+            due_at,
+            trigger_code(delivery.trigger),
+            event.ordering_key
+        ])?;
         session.moves.push(Move {
             tenant: event.tenant_id,
             webhook: delivery.webhook_id,

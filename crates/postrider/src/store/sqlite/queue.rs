@@ -1,8 +1,5 @@
 //! The queue: rows of `pending` between held, parked and gone.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use postrider_core::delivery::{AttemptError, DeliveryStatus, ErrorClass, Progress, Trigger};
 use postrider_core::ids::{DeliveryId, EventId, ReplayId, TenantId, WebhookId};
 use postrider_core::limits::ATTEMPTS_MAX;
@@ -12,13 +9,14 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::backlog::{Move, Place};
 use super::partition::{self, Day, FIRST_SPAN, Kind};
 use super::record::{Finished, insert_attempt};
+use super::refill::{self, Bodies};
 use super::row::{
-    ATTEMPT_COLUMNS, AttemptRow, EVENT_COLUMNS, Sql, attempt_at, event_at, maybe_time_at, progress_at, replay_at,
-    tenant_at, time_at, trigger_code, trigger_from, webhook_at,
+    ATTEMPT_COLUMNS, AttemptRow, Sql, attempt_at, boxed_at, maybe_time_at, progress_at, replay_at, tenant_at, time_at,
+    trigger_code, trigger_from, webhook_at,
 };
 use super::tally::{End, Tally};
 use super::writer::Session;
-use crate::store::{Canceled, EventBody, Job, LaneSummary, Refill, Result, Retried, Scope};
+use crate::store::{Canceled, EventBody, LaneSummary, Result, Retried, Scope};
 
 /// What waits for one webhook, with its tenant.
 #[derive(Clone, Copy, Debug)]
@@ -40,11 +38,12 @@ pub(super) struct PendingRow {
     pub(super) progress: Progress,
     pub(super) trigger: Trigger,
     pub(super) replay: Option<ReplayId>,
+    pub(super) ordering_key: Option<Box<str>>,
 }
 
 /// Columns that [`pending_at`] reads.
 pub(super) const PENDING_COLUMNS: &str =
-    "n, event, tenant, webhook, due_at, attempts, step, resume_at, trigger, replay";
+    "n, event, tenant, webhook, due_at, attempts, step, resume_at, trigger, replay, ordering_key";
 
 pub(super) fn pending_at(row: &Row<'_>) -> Sql<PendingRow> {
     Ok(PendingRow {
@@ -56,6 +55,7 @@ pub(super) fn pending_at(row: &Row<'_>) -> Sql<PendingRow> {
         progress: progress_at(row, 5)?,
         trigger: trigger_from(row.get(8)?)?,
         replay: replay_at(row, 9)?,
+        ordering_key: boxed_at(row, 10)?,
     })
 }
 
@@ -64,7 +64,7 @@ impl PendingRow {
         if self.due_at.is_some() { Place::Parked } else { Place::Held }
     }
 
-    fn moved(&self, to: Place) -> Move {
+    pub(super) fn moved(&self, to: Place) -> Move {
         Move { tenant: self.tenant, webhook: self.webhook, n: self.n, from: self.place(), to }
     }
 }
@@ -127,105 +127,6 @@ pub(super) fn release(session: &mut Session, deliveries: &[DeliveryId], now: Uni
     Ok(())
 }
 
-// ---- refill ------------------------------------------------------------------------------------------------------------
-
-pub(super) struct Wanted {
-    pub(super) webhook: WebhookId,
-    pub(super) in_order: bool,
-    pub(super) limit: usize,
-    pub(super) bytes_max: usize,
-}
-
-pub(super) fn refill(session: &mut Session, wanted: &Wanted, now: UnixMs) -> Result<Refill> {
-    let rows = due_rows(&session.conn, wanted, now)?;
-    let mut bodies = Bodies::default();
-    let mut jobs = Vec::with_capacity(rows.len());
-    let mut bytes = 0;
-    let mut hold = session.conn.prepare_cached("UPDATE pending SET due_at = NULL WHERE n = ?")?;
-    for row in rows {
-        let Some(event) = bodies.load(&session.conn, row.event)? else {
-            return Err(anyhow::anyhow!("pending delivery {} has lost its event", row.n).into());
-        };
-        bytes += event.data.len();
-        if !jobs.is_empty() && bytes > wanted.bytes_max {
-            break;
-        }
-        hold.execute([row.n])?;
-        session.moves.push(row.moved(Place::Held));
-        jobs.push(Job {
-            delivery_id: DeliveryId(row.n),
-            webhook_id: row.webhook,
-            event,
-            trigger: row.trigger,
-            replay_id: row.replay,
-            progress: row.progress,
-        });
-    }
-    drop(hold);
-    let next_due = next_due(&session.conn, wanted)?;
-    Ok(Refill { jobs, next_due })
-}
-
-fn due_rows(conn: &Connection, wanted: &Wanted, now: UnixMs) -> Result<Vec<PendingRow>> {
-    let webhook = wanted.webhook.0.into_bytes();
-    let limit = wanted.limit as i64;
-    if wanted.in_order {
-        let mut select = conn.prepare_cached(&format!(
-            "SELECT {PENDING_COLUMNS} FROM pending INDEXED BY pending_order \
-             WHERE webhook = ? AND due_at IS NOT NULL ORDER BY n LIMIT ?"
-        ))?;
-        let rows = select.query_map(params![webhook, limit], pending_at)?;
-        let due = rows.take_while(|row| row.as_ref().map_or(true, |row| row.due_at <= Some(now)));
-        return Ok(due.collect::<Sql<_>>()?);
-    }
-    let mut select = conn.prepare_cached(&format!(
-        "SELECT {PENDING_COLUMNS} FROM pending INDEXED BY pending_due \
-         WHERE webhook = ? AND due_at <= ? ORDER BY due_at, n LIMIT ?"
-    ))?;
-    let rows = select.query_map(params![webhook, now.0, limit], pending_at)?;
-    Ok(rows.collect::<Sql<_>>()?)
-}
-
-fn next_due(conn: &Connection, wanted: &Wanted) -> Result<Option<UnixMs>> {
-    let sql = if wanted.in_order {
-        "SELECT due_at FROM pending INDEXED BY pending_order \
-         WHERE webhook = ? AND due_at IS NOT NULL ORDER BY n LIMIT 1"
-    } else {
-        "SELECT due_at FROM pending INDEXED BY pending_due \
-         WHERE webhook = ? AND due_at IS NOT NULL ORDER BY due_at LIMIT 1"
-    };
-    let found = conn.prepare_cached(sql)?.query_row([wanted.webhook.0.into_bytes()], |row| time_at(row, 0));
-    Ok(found.optional()?)
-}
-
-/// Events read in one call, each loaded once and shared.
-#[derive(Default)]
-pub(super) struct Bodies {
-    loaded: HashMap<i64, Option<Arc<EventBody>>>,
-    days: HashMap<Day, bool>,
-}
-
-impl Bodies {
-    pub(super) fn load(&mut self, conn: &Connection, n: i64) -> Result<Option<Arc<EventBody>>> {
-        if let Some(found) = self.loaded.get(&n) {
-            return Ok(found.clone());
-        }
-        let day = Day::of_number(n);
-        let there = match self.days.get(&day) {
-            Some(there) => *there,
-            None => partition::exists(conn, Kind::History, day)?,
-        };
-        self.days.insert(day, there);
-        let mut found = None;
-        if there {
-            let sql = format!("SELECT {EVENT_COLUMNS} FROM events_{} WHERE n = ?", day.suffix());
-            found = conn.prepare_cached(&sql)?.query_row([n], event_at).optional()?;
-        }
-        self.loaded.insert(n, found.clone());
-        Ok(found)
-    }
-}
-
 // ---- by hand -------------------------------------------------------------------------------------------------------------
 
 /// Beyond the end of every schedule: one more try and no further one.
@@ -242,6 +143,7 @@ pub(super) fn retry(session: &mut Session, scope: Scope, delivery: DeliveryId, n
         .conn
         .prepare_cached("UPDATE pending SET resume_at = coalesce(resume_at, due_at), due_at = ?2 WHERE n = ?1")?;
     update.execute(params![row.n, now.0])?;
+    refill::wake_followers(&session.conn, &row, now)?;
     Ok(Retried::Queued { webhook_id: row.webhook, tenant_id: row.tenant })
 }
 
@@ -262,9 +164,10 @@ fn retry_finished(session: &mut Session, scope: Scope, delivery: DeliveryId, now
     let Some(((event, tenant, webhook), attempts, replay, last)) = found.optional()? else {
         return Ok(Retried::NotFound);
     };
-    if !scope.covers(tenant) || Bodies::default().load(&session.conn, event)?.is_none() {
+    if !scope.covers(tenant) {
         return Ok(Retried::NotFound);
     }
+    let Some(body) = Bodies::default().load(&session.conn, event)? else { return Ok(Retried::NotFound) };
     if let Some(last) = &last {
         insert_attempt(session, n, &AttemptRow::of(last))?;
     }
@@ -278,6 +181,7 @@ fn retry_finished(session: &mut Session, scope: Scope, delivery: DeliveryId, now
         progress: Progress { attempts, step: STEP_USED_UP, resume_at: None },
         trigger: Trigger::Retry,
         replay,
+        ordering_key: body.ordering_key.clone(),
     };
     insert_pending(session, &row)?;
     Ok(Retried::Queued { webhook_id: webhook, tenant_id: tenant })
@@ -286,7 +190,7 @@ fn retry_finished(session: &mut Session, scope: Scope, delivery: DeliveryId, now
 pub(super) fn insert_pending(session: &mut Session, row: &PendingRow) -> Result<()> {
     let mut insert = session
         .conn
-        .prepare_cached(&format!("INSERT INTO pending ({PENDING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"))?;
+        .prepare_cached(&format!("INSERT INTO pending ({PENDING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"))?;
     insert.execute(params![
         row.n,
         row.event,
@@ -298,6 +202,7 @@ pub(super) fn insert_pending(session: &mut Session, row: &PendingRow) -> Result<
         row.progress.resume_at.map(|at| at.0),
         trigger_code(row.trigger),
         row.replay.map(|id| id.0.into_bytes()),
+        row.ordering_key,
     ])?;
     session.moves.push(Move { from: Place::Nowhere, ..row.moved(row.place()) });
     Ok(())
@@ -313,6 +218,7 @@ pub(super) fn cancel(session: &mut Session, scope: Scope, delivery: DeliveryId, 
     if let Some(row) = find_pending(&session.conn, scope, delivery)? {
         let mut tally = Tally::default();
         end_without_attempt(session, &row, None, now, &mut tally)?;
+        refill::wake_followers(&session.conn, &row, now)?;
         tally.write(session, now)?;
         return Ok(Canceled::Done { webhook_id: row.webhook });
     }
@@ -401,6 +307,7 @@ pub(super) fn add_replays(
             progress: Progress::default(),
             trigger: Trigger::Replay,
             replay,
+            ordering_key: event.ordering_key.clone(),
         };
         insert_pending(session, &row)?;
         ids.push(DeliveryId(row.n));

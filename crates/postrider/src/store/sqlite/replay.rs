@@ -12,7 +12,8 @@ use super::audit;
 use super::history::{event_numbers_of, webhooks_of};
 use super::paging::paged;
 use super::partition::{self, Day, Kind};
-use super::queue::{Bodies, add_replays};
+use super::queue::add_replays;
+use super::refill::Bodies;
 use super::row::{
     Sql, count_at, json_at, maybe_time_at, replay_status_code, replay_status_from, signed, status_from, tenant_at,
     time_at, uuid_at, webhook_at,

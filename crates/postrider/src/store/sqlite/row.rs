@@ -96,7 +96,7 @@ pub(super) fn maybe_json_at<T: serde::de::DeserializeOwned>(row: &Row<'_>, colum
     }
 }
 
-fn boxed_at(row: &Row<'_>, column: usize) -> Sql<Option<Box<str>>> {
+pub(super) fn boxed_at(row: &Row<'_>, column: usize) -> Sql<Option<Box<str>>> {
     Ok(row.get_ref(column)?.as_str_or_null()?.map(Box::from))
 }
 

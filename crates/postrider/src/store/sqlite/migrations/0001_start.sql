@@ -21,10 +21,13 @@ CREATE TABLE pending (
     step      INTEGER NOT NULL,
     resume_at INTEGER,
     trigger   INTEGER NOT NULL CHECK (trigger BETWEEN 0 AND 3),
-    replay    BLOB CHECK (length(replay) = 16)
+    replay    BLOB CHECK (length(replay) = 16),
+    ordering_key TEXT
 ) STRICT;
 CREATE INDEX pending_due ON pending (webhook, due_at, n) WHERE due_at IS NOT NULL;
 CREATE INDEX pending_order ON pending (webhook, n) WHERE due_at IS NOT NULL;
+CREATE INDEX pending_key ON pending (webhook, ordering_key, n)
+    WHERE ordering_key IS NOT NULL AND due_at IS NOT NULL;
 CREATE INDEX pending_late ON pending (event, n) WHERE n - event > 1000;
 
 CREATE TABLE webhook_health (

@@ -77,10 +77,8 @@ impl Listeners {
         let found = connected.values().find(|it| it.id == listener && scope.covers(it.tenant_id));
         let Some(listener) = found else { return Answered::UnknownListener };
         let waiter = listener.waiting.lock().remove(&attempt);
-        match waiter {
-            Some(waiter) if waiter.send(sent).is_ok() => Answered::Taken,
-            _ => Answered::NobodyWaits,
-        }
+        let Some(waiter) = waiter else { return Answered::NobodyWaits };
+        if waiter.send(sent).is_ok() { Answered::Taken } else { Answered::NobodyWaits }
     }
 
     async fn deliver(&self, request: Request) -> Sent {

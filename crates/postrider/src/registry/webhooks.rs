@@ -7,7 +7,7 @@ use std::time::Duration;
 use postrider_core::dialect::Dialect;
 use postrider_core::filter::Filter;
 use postrider_core::ids::{TenantId, WebhookId};
-use postrider_core::limits::{CUSTOM_HEADERS_MAX, WEBHOOKS_PER_TENANT_MAX};
+use postrider_core::limits::WEBHOOKS_PER_TENANT_MAX;
 use postrider_core::signing::{Secret, WebhookSecrets, check_secret, secret_from_random};
 use postrider_core::subscription::Subscriptions;
 use postrider_core::time::UnixMs;
@@ -318,7 +318,10 @@ fn apply(app: &App, change: WebhookChange, record: &mut WebhookRecord) -> Result
     }
     apply_url(app, change.url, spec)?;
     apply_status(change.status, record)?;
-    check(&record.spec)
+    record.spec.check().map_err(|wrong| {
+        let message = format!("{} {}", wrong.field, wrong.problem);
+        Rejection::invalid(wrong.field, message)
+    })
 }
 
 fn apply_url(app: &App, url: Patch<String>, spec: &mut WebhookSpec) -> Result<()> {
@@ -349,11 +352,6 @@ fn apply_status(status: Patch<WebhookStatus>, record: &mut WebhookRecord) -> Res
 
 fn subscriptions(patterns: &[String]) -> Result<Subscriptions> {
     Subscriptions::parse(patterns).map_err(|error| Rejection::invalid("events", error.0))
-}
-
-fn check(spec: &WebhookSpec) -> Result<()> {
-    let _ = (spec, CUSTOM_HEADERS_MAX);
-    Ok(())
 }
 
 /// Whether the name of a custom header says that its value is a credential.

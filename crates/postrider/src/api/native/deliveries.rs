@@ -321,6 +321,7 @@ async fn request(call: &Call, record: &DeliveryRecord, last: Option<&Attempt>) -
         partner_id,
         webhook_id: webhook.id,
         delivery_id: record.id,
+        replay_id: record.replay_id,
         data: text(event)?,
         test: event.source == Source::Test,
         attempt: number,

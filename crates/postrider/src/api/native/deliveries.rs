@@ -5,9 +5,7 @@ use std::net::IpAddr;
 
 use axum::http::{Method, StatusCode};
 use postrider_core::delivery::{Attempt, AttemptError, DeliveryStatus, ErrorClass, Trigger};
-use postrider_core::dialect::Envelope;
 use postrider_core::ids::{DeliveryId, ReplayId, TenantId, WebhookId};
-use postrider_core::signing::SigningKeys;
 use postrider_core::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -21,7 +19,7 @@ use crate::auth::Permission;
 use crate::pipeline::ByHand;
 use crate::registry::{self, webhooks};
 use crate::schemas;
-use crate::store::{DeliveryQuery, DeliveryRecord, EventBody, EventKey, Page, Scope, Source, WebhookRecord};
+use crate::store::{DeliveryQuery, DeliveryRecord, EventKey, Page, Scope};
 
 pub(super) fn routes() -> Vec<Route> {
     let (read, write) = (Access::Needs(Permission::DeliveriesRead), Access::Needs(Permission::DeliveriesWrite));
@@ -307,41 +305,20 @@ async fn request(call: &Call, record: &DeliveryRecord, last: Option<&Attempt>) -
     let scope = Scope::Tenant(record.tenant_id);
     let Ok(webhook) = webhooks::get(app, scope, record.webhook_id) else { return Ok(None) };
     let Some(event) = app.store.event(scope, &EventKey::Id(record.event_id)).await? else { return Ok(None) };
-    let secrets = webhooks::secrets(app, &webhook)?;
-    let keys = SigningKeys::new(webhook.spec.dialect, &secrets).map_err(ApiError::internal)?;
-    let partner_id = app.catalog.tenant(record.tenant_id).and_then(|tenant| tenant.record.partner_id);
     let (number, at) = last.map_or((1, app.ambient.now()), |attempt| (attempt.number, attempt.at));
-    let event = &event.event;
-    let envelope = Envelope {
-        event_id: event.id,
-        external_id: event.external_id.as_deref(),
-        event_type: &event.event_type,
-        occurred_at: event.occurred_at,
-        tenant_id: event.tenant_id,
-        partner_id,
-        webhook_id: webhook.id,
-        delivery_id: record.id,
-        replay_id: record.replay_id,
-        data: text(event)?,
-        test: event.source == Source::Test,
-        attempt: number,
+    let Some(request) = app.engine.rendered(record, &event, number, at) else { return Ok(None) };
+    let is_secret = |name: &str| {
+        webhooks::is_credential(name) && webhook.spec.headers.keys().any(|custom| custom.eq_ignore_ascii_case(name))
     };
-    let rendered = webhook.spec.dialect.render(&envelope, &keys, at);
-    let mut headers = custom_headers(&webhook);
-    headers.extend(rendered.headers.into_iter().map(|(name, value)| (name.to_owned(), value)));
-    let body = String::from_utf8_lossy(&rendered.body).into_owned();
-    Ok(Some(SentRequest { url: webhook.spec.url.clone(), headers, body }))
-}
-
-fn text(event: &EventBody) -> Result<&str> {
-    std::str::from_utf8(&event.data).map_err(ApiError::internal)
-}
-
-fn custom_headers(webhook: &WebhookRecord) -> BTreeMap<String, String> {
-    webhooks::masked(&webhook.spec.headers)
-        .into_iter()
-        .map(|(name, value)| (name.to_ascii_lowercase(), value))
-        .collect()
+    let shown = |name: &str, value: &http::HeaderValue| match is_secret(name) {
+        true => webhooks::MASK.to_owned(),
+        false => String::from_utf8_lossy(value.as_bytes()).into_owned(),
+    };
+    Ok(Some(SentRequest {
+        url: webhook.spec.url.clone(),
+        headers: request.headers.iter().map(|(name, value)| (name.to_string(), shown(name.as_str(), value))).collect(),
+        body: String::from_utf8_lossy(&request.body).into_owned(),
+    }))
 }
 
 async fn retry(call: Call) -> Result<Reply> {

@@ -125,12 +125,12 @@ impl Dialect {
     /// `keys` were prepared for this dialect.
     pub fn render(self, envelope: &Envelope<'_>, keys: &SigningKeys, now: UnixMs) -> Rendered {
         let profile = self.profile();
-        let body = body::write(profile, envelope);
+        let id = body::event_id(profile, envelope);
+        let body = body::write(profile, envelope, &id);
         let mut headers = Vec::with_capacity(profile.headers.len() + 5);
         headers.push(("content-type", "application/json".to_owned()));
         headers.push(("user-agent", profile.user_agent.to_owned()));
         let signed = keys.sign_anything();
-        let id = body::event_id(profile, envelope);
         let time = now.seconds().to_string();
         if signed || !profile.unsigned_allowed {
             let own = profile.headers.iter();

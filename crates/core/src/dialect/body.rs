@@ -52,17 +52,18 @@ pub(crate) enum Seconds {
 }
 
 impl Ids {
-    /// `prefix` is used by the form that has prefixes.
-    pub(super) fn text(self, id: Uuid, prefix: &str) -> String {
-        let mut text = String::with_capacity(40);
+    pub(super) fn text(self, id: Uuid, prefix: &'static str) -> String {
+        let mut buffer = Uuid::encode_buffer();
+        let (prefix, digits) = self.spell(id, prefix, &mut buffer);
+        [prefix, digits].concat()
+    }
+
+    /// What stands before the digits, if this form has prefixes at all, and the digits.
+    fn spell<'b>(self, id: Uuid, prefix: &'static str, buffer: &'b mut [u8; 45]) -> (&'static str, &'b str) {
         match self {
-            Ids::Prefixed { .. } => {
-                text.push_str(prefix);
-                text.push_str(id.simple().encode_lower(&mut Uuid::encode_buffer()));
-            }
-            Ids::Hyphenated => text.push_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer())),
+            Ids::Prefixed { .. } => (prefix, id.simple().encode_lower(buffer)),
+            Ids::Hyphenated => ("", id.hyphenated().encode_lower(buffer)),
         }
-        text
     }
 
     fn tenant_prefix(self) -> &'static str {
@@ -81,25 +82,23 @@ pub(super) fn event_id(profile: &Profile, envelope: &Envelope<'_>) -> String {
     }
 }
 
-pub(super) fn write(profile: &Profile, envelope: &Envelope<'_>) -> Vec<u8> {
+/// `event_id` as [`event_id`] has it.
+pub(super) fn write(profile: &Profile, envelope: &Envelope<'_>, event_id: &str) -> Vec<u8> {
     // The text around the data is below 400 bytes; a body that needs more grows once.
     let mut body = Vec::with_capacity(envelope.data.len() + envelope.event_type.len() + 400);
     let reads_data = profile.body.iter().any(|part| matches!(part, Part::SortedData));
     let data = if reads_data { Node::parse(envelope.data) } else { Node::Scalar(envelope.data) };
     for part in profile.body {
-        part.write(profile, envelope, &data, &mut body);
+        part.write(profile, envelope, event_id, &data, &mut body);
     }
     body
 }
 
 impl Part {
-    fn write(self, profile: &Profile, envelope: &Envelope<'_>, data: &Node<'_>, body: &mut Vec<u8>) {
+    fn write(self, profile: &Profile, envelope: &Envelope<'_>, event_id: &str, data: &Node<'_>, body: &mut Vec<u8>) {
         match self {
             Part::Text(text) => body.extend_from_slice(text.as_bytes()),
-            Part::EventId => match envelope.external_id {
-                Some(id) => write_text(id, body),
-                None => write_id(profile.ids, envelope.event_id.0, EventId::PREFIX, body),
-            },
+            Part::EventId => write_text(event_id, body),
             Part::EventType => write_text(envelope.event_type, body),
             Part::OccurredAt => write_time(profile.seconds, envelope.occurred_at, body),
             Part::TenantId => write_id(profile.ids, envelope.tenant_id.0, profile.ids.tenant_prefix(), body),
@@ -149,16 +148,12 @@ fn write_text(text: &str, body: &mut Vec<u8>) {
     serde_json::to_writer(body, text).expect("a string is JSON, and a Vec takes every byte");
 }
 
-fn write_id(ids: Ids, id: Uuid, prefix: &str, body: &mut Vec<u8>) {
+fn write_id(ids: Ids, id: Uuid, prefix: &'static str, body: &mut Vec<u8>) {
     let mut buffer = Uuid::encode_buffer();
-    let text: &str = match ids {
-        Ids::Prefixed { .. } => id.simple().encode_lower(&mut buffer),
-        Ids::Hyphenated => id.hyphenated().encode_lower(&mut buffer),
-    };
-    body.push(b'"');
-    body.extend_from_slice(prefix.as_bytes());
-    body.extend_from_slice(text.as_bytes());
-    body.push(b'"');
+    let (prefix, digits) = ids.spell(id, prefix, &mut buffer);
+    for piece in ["\"", prefix, digits, "\""] {
+        body.extend_from_slice(piece.as_bytes());
+    }
 }
 
 fn write_time(seconds: Seconds, at: UnixMs, body: &mut Vec<u8>) {

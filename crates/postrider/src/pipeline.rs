@@ -403,11 +403,13 @@ impl Engine {
     pub async fn start_replay(
         &self,
         id: ReplayId,
-        select: ReplaySelect,
+        mut select: ReplaySelect,
         rate_per_second: Option<f64>,
         actor: Actor,
     ) -> store::Result<ReplayRecord> {
         let now = self.ambient.now();
+        // What is replayed must not be matched again.
+        select.until = select.until.min(now);
         let matched = self.store.replay_count(&select).await?;
         let replay = ReplayRecord {
             id,

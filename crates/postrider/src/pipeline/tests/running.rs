@@ -1,0 +1,410 @@
+//! The whole engine over the real store, with scripted endpoints in place of the network.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use postrider_core::delivery::{AttemptError, DeliveryStatus, ErrorClass, Response};
+use postrider_core::dialect::Dialect;
+use postrider_core::egress_policy::EgressPolicy;
+use postrider_core::ids::{AuditId, ReplayId, TenantId, WebhookId};
+use postrider_core::signing::{Secret, WebhookSecrets, secret_from_random, verify};
+use postrider_core::subscription::Subscriptions;
+use postrider_core::time::UnixMs;
+use postrider_core::webhook::{WebhookSpec, WebhookStatus};
+use tempfile::TempDir;
+use tokio::sync::Notify;
+
+use crate::ambient::{Ambient, System};
+use crate::catalog::Catalog;
+use crate::egress::{Request, Sent, Transport};
+use crate::pipeline::{ByHand, Engine, Options, Parts, Publish, PublishError, Published, secrets_purpose};
+use crate::sealing::Sealer;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{
+    Actor, AuditEntry, DeliveryQuery, DeliveryRecord, Page, ReplaySelect, ReplayStatus, ReplayTargets, Scope, Store,
+    TenantRecord, WebhookRecord,
+};
+
+/// Endpoints that answer what they are told to, 200 otherwise, and keep what they got.
+#[derive(Default)]
+struct Endpoints {
+    scripts: Mutex<HashMap<WebhookId, VecDeque<u16>>>,
+    got: Mutex<Vec<Request>>,
+    arrived: Notify,
+}
+
+/// A scripted status that means: never answer.
+const HANG: u16 = 0;
+
+impl Transport for Endpoints {
+    fn send(&self, request: Request) -> BoxFuture<'_, Sent> {
+        let next = self.scripts.lock().get_mut(&request.webhook_id).and_then(VecDeque::pop_front);
+        let status = next.unwrap_or(200);
+        self.got.lock().push(request);
+        self.arrived.notify_waiters();
+        async move {
+            if status == HANG {
+                std::future::pending::<()>().await;
+            }
+            let error = (!(200..300).contains(&status))
+                .then(|| AttemptError { class: ErrorClass::HttpStatus, detail: format!("answered {status}") });
+            let response = Some(Response { status, ..Response::default() });
+            Sent { response, error, remote_address: None, duration: Duration::from_millis(3) }
+        }
+        .boxed()
+    }
+}
+
+/// A running engine with one tenant.
+struct Running {
+    engine: Arc<Engine>,
+    store: Arc<dyn Store>,
+    catalog: Arc<Catalog>,
+    endpoints: Arc<Endpoints>,
+    ambient: Arc<dyn Ambient>,
+    sealer: Arc<Sealer>,
+    tenant: TenantId,
+    directory: TempDir,
+}
+
+impl Running {
+    async fn start() -> Running {
+        let directory = tempfile::tempdir().unwrap();
+        let ambient: Arc<dyn Ambient> = Arc::new(System);
+        let tenant = TenantId::from_random(ambient.random());
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(directory.path()).unwrap());
+        let now = ambient.now();
+        let record = TenantRecord {
+            id: tenant,
+            name: "Acme".to_owned(),
+            partner_id: None,
+            external_id: None,
+            dialect: Dialect::Standard,
+            created_at: now,
+            updated_at: now,
+        };
+        store.put_tenant(record, audit(&*ambient)).await.unwrap();
+        Running::over(directory, store, tenant, Arc::default()).await
+    }
+
+    async fn over(directory: TempDir, store: Arc<dyn Store>, tenant: TenantId, endpoints: Arc<Endpoints>) -> Running {
+        let ambient: Arc<dyn Ambient> = Arc::new(System);
+        let sealer = Arc::new(Sealer::with_data_key([3; 32], ambient.clone()));
+        let catalog = Arc::new(Catalog::new(store.configuration().await.unwrap()));
+        let client = endpoints.clone();
+        let engine = Engine::start(Parts {
+            store: store.clone(),
+            catalog: catalog.clone(),
+            ambient: ambient.clone(),
+            sealer: sealer.clone(),
+            listeners: endpoints.clone(),
+            client: Box::new(move || client.clone()),
+            policy: EgressPolicy::default(),
+            options: Options { dispatch_threads: 2, keep_days: 7, auto_disable_after: None },
+        })
+        .await
+        .unwrap();
+        Running { engine, store, catalog, endpoints, ambient, sealer, tenant, directory }
+    }
+
+    /// Stops cleanly and starts again on the same data.
+    async fn restart(self) -> Running {
+        self.engine.shutdown(Duration::from_millis(50)).await;
+        self.store.close().await.unwrap();
+        drop(self.store);
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(self.directory.path()).unwrap());
+        Running::over(self.directory, store, self.tenant, self.endpoints).await
+    }
+
+    async fn webhook(&self, change: impl FnOnce(&mut WebhookSpec)) -> (WebhookId, Secret) {
+        let id = WebhookId::from_random(self.ambient.random());
+        let current = secret_from_random(self.ambient.random());
+        let secrets = serde_json::to_vec(&WebhookSecrets { current: current.clone(), previous: None }).unwrap();
+        let mut spec: WebhookSpec = serde_json::from_value(serde_json::json!({
+            "url": "https://receiver.example/hook", "retry": { "schedule_ms": [20, 20, 20] },
+        }))
+        .unwrap();
+        change(&mut spec);
+        let now = self.ambient.now();
+        let record = WebhookRecord {
+            id,
+            tenant_id: self.tenant,
+            spec,
+            status: WebhookStatus::Active,
+            disabled_reason: None,
+            sealed_secrets: self.sealer.seal(&secrets_purpose(id), &secrets),
+            temporary: false,
+            created_at: now,
+            updated_at: now,
+        };
+        self.store.put_webhook(record.clone(), audit(&*self.ambient)).await.unwrap();
+        self.catalog.put_webhook(record);
+        self.engine.webhook_changed(id);
+        (id, current)
+    }
+
+    async fn set_status(&self, webhook: WebhookId, status: WebhookStatus) {
+        let mut record = (*self.catalog.webhook(webhook).unwrap().record).clone();
+        record.status = status;
+        self.store.put_webhook(record.clone(), audit(&*self.ambient)).await.unwrap();
+        self.catalog.put_webhook(record);
+        self.engine.webhook_changed(webhook);
+    }
+
+    fn script(&self, webhook: WebhookId, statuses: &[u16]) {
+        self.endpoints.scripts.lock().insert(webhook, statuses.iter().copied().collect());
+    }
+
+    fn event(&self, event_type: &str) -> Publish {
+        Publish {
+            tenant_id: self.tenant,
+            event_type: event_type.into(),
+            occurred_at: None,
+            external_id: None,
+            idempotency_key: None,
+            ordering_key: None,
+            trace_parent: None,
+            data: Bytes::from_static(b"{\"n\":1}"),
+        }
+    }
+
+    async fn publish(&self, event_type: &str) -> Published {
+        self.engine.publish(vec![self.event(event_type)]).await.unwrap().remove(0)
+    }
+
+    async fn deliveries(&self) -> Vec<DeliveryRecord> {
+        let query = DeliveryQuery {
+            scope: Scope::Tenant(self.tenant),
+            webhook_id: None,
+            event_id: None,
+            event_type: None,
+            status: None,
+            since: None,
+            until: None,
+            page: Page { before: None, limit: 200 },
+        };
+        self.store.deliveries(query).await.unwrap().items
+    }
+
+    /// Waits until the deliveries look as wanted.
+    async fn until(&self, what: &str, wanted: impl Fn(&[DeliveryRecord]) -> bool) -> Vec<DeliveryRecord> {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        let mut tick = tokio::time::interval(Duration::from_millis(5));
+        loop {
+            tick.tick().await;
+            let deliveries = self.deliveries().await;
+            if wanted(&deliveries) {
+                return deliveries;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{what}: {deliveries:#?}");
+        }
+    }
+
+    async fn all_are(&self, status: DeliveryStatus, count: usize) -> Vec<DeliveryRecord> {
+        let all = |deliveries: &[DeliveryRecord]| {
+            deliveries.len() == count && deliveries.iter().all(|delivery| delivery.status == status)
+        };
+        self.until(&format!("{count} deliveries become {status:?}"), all).await
+    }
+
+    /// Waits until `count` requests have arrived.
+    async fn arrivals(&self, count: usize) {
+        while self.endpoints.got.lock().len() < count {
+            let notified = self.endpoints.arrived.notified();
+            if self.endpoints.got.lock().len() < count {
+                let _ = tokio::time::timeout(Duration::from_millis(100), notified).await;
+            }
+        }
+    }
+}
+
+fn audit(ambient: &dyn Ambient) -> AuditEntry {
+    AuditEntry {
+        id: AuditId::from_random(ambient.random()),
+        at: ambient.now(),
+        tenant_id: None,
+        actor: actor(),
+        action: "test".to_owned(),
+        target: "test".to_owned(),
+        before: None,
+        after: None,
+    }
+}
+
+fn actor() -> Actor {
+    Actor { id: "admin".to_owned(), address: None, request_id: None }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_reaches_every_subscribed_webhook_signed_and_is_recorded() {
+    let running = Running::start().await;
+    let (first, secret) = running.webhook(|spec| spec.events = Subscriptions(vec!["order.*".to_owned()])).await;
+    let (second, _) = running.webhook(|_| {}).await;
+    running.webhook(|spec| spec.events = Subscriptions(vec!["user.created".to_owned()])).await;
+    running.publish("order.paid").await;
+    let deliveries = running.all_are(DeliveryStatus::Succeeded, 2).await;
+    let mut reached: Vec<_> = deliveries.iter().map(|delivery| delivery.webhook_id).collect();
+    reached.sort();
+    let mut expected = vec![first, second];
+    expected.sort();
+    assert_eq!(reached, expected);
+    let got = running.endpoints.got.lock();
+    let request = got.iter().find(|request| request.webhook_id == first).unwrap();
+    let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
+    verify(Dialect::Standard, &secret, header, &request.body, running.ambient.now()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failing_delivery_is_retried_on_schedule_and_keeps_its_attempts() {
+    let running = Running::start().await;
+    let (webhook, _) = running.webhook(|_| {}).await;
+    running.script(webhook, &[500, 503]);
+    running.publish("order.paid").await;
+    let deliveries = running.all_are(DeliveryStatus::Succeeded, 1).await;
+    assert_eq!(deliveries[0].attempt_count, 3);
+    let attempts = running.store.attempts(deliveries[0].id).await.unwrap();
+    let statuses: Vec<_> = attempts.iter().map(|attempt| attempt.response.as_ref().unwrap().status).collect();
+    assert_eq!(statuses, [500, 503, 200]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_fails_for_good_when_its_schedule_is_used_up_and_can_be_tried_by_hand() {
+    let running = Running::start().await;
+    let (webhook, _) = running.webhook(|_| {}).await;
+    running.script(webhook, &[500; 4]);
+    running.publish("order.paid").await;
+    let failed = running.all_are(DeliveryStatus::Failed, 1).await.remove(0);
+    assert_eq!(failed.attempt_count, 4);
+    let scope = Scope::Tenant(running.tenant);
+    assert_eq!(running.engine.retry(scope, failed.id).await.unwrap(), ByHand::Done);
+    let again = running.all_are(DeliveryStatus::Succeeded, 1).await.remove(0);
+    assert_eq!((again.id, again.attempt_count), (failed.id, 5));
+    let stranger = Scope::Tenant(TenantId::from_random([1; 16]));
+    assert_eq!(running.engine.retry(stranger, failed.id).await.unwrap(), ByHand::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_test_is_sent_at_once_even_to_a_paused_webhook_and_only_once() {
+    let running = Running::start().await;
+    let (webhook, _) = running.webhook(|_| {}).await;
+    running.set_status(webhook, WebhookStatus::Paused).await;
+    running.script(webhook, &[500]);
+    let data = serde_json::value::RawValue::from_string("{}".to_owned()).unwrap();
+    let report = running.engine.test(webhook, "webhook.test", data).await.unwrap();
+    assert_eq!(report.attempt.response.unwrap().status, 500);
+    let recorded = running.all_are(DeliveryStatus::Failed, 1).await.remove(0);
+    assert_eq!((recorded.id, recorded.attempt_count), (report.delivery_id, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_idempotency_key_is_accepted_once() {
+    let running = Running::start().await;
+    running.webhook(|_| {}).await;
+    let event = || Publish { idempotency_key: Some("k".into()), ..running.event("order.paid") };
+    let first = running.engine.publish(vec![event()]).await.unwrap().remove(0);
+    let second = running.engine.publish(vec![event()]).await.unwrap().remove(0);
+    assert_eq!((first.repeat, second.repeat), (false, true));
+    assert_eq!(first.id, second.id);
+    running.all_are(DeliveryStatus::Succeeded, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shutdown_releases_what_is_in_flight_uncounted_and_the_next_start_delivers_it() {
+    let running = Running::start().await;
+    let (webhook, _) = running.webhook(|_| {}).await;
+    running.script(webhook, &[HANG, HANG]);
+    running.publish("order.paid").await;
+    running.publish("order.paid").await;
+    running.arrivals(2).await;
+    assert_eq!(running.engine.in_flight().await.len(), 2);
+    let again = running.restart().await;
+    let deliveries = again.all_are(DeliveryStatus::Succeeded, 2).await;
+    assert!(deliveries.iter().all(|delivery| delivery.attempt_count == 1), "{deliveries:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_accepted_any_more_once_the_process_is_stopping() {
+    let running = Running::start().await;
+    running.engine.clone().shutdown(Duration::from_millis(50)).await;
+    let refused = running.engine.publish(vec![running.event("order.paid")]).await;
+    assert!(matches!(refused, Err(PublishError::ShuttingDown)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_in_flight_cannot_be_canceled_and_one_that_waits_can() {
+    let running = Running::start().await;
+    let (webhook, _) =
+        running.webhook(|spec| spec.concurrency = Some(postrider_core::webhook::Concurrency { max: 1 })).await;
+    running.script(webhook, &[HANG]);
+    running.publish("order.paid").await;
+    running.arrivals(1).await;
+    running.publish("order.paid").await;
+    let deliveries = running.until("two are pending", |deliveries| deliveries.len() == 2).await;
+    let scope = Scope::Tenant(running.tenant);
+    assert_eq!(running.engine.cancel(scope, deliveries[1].id).await.unwrap(), ByHand::InFlight);
+    assert_eq!(running.engine.cancel(scope, deliveries[0].id).await.unwrap(), ByHand::Done);
+    let after = running.deliveries().await;
+    assert_eq!(after[0].status, DeliveryStatus::Canceled);
+    assert_eq!(running.engine.cancel(scope, deliveries[0].id).await.unwrap(), ByHand::AlreadySo);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn disabling_a_webhook_cancels_what_waits_for_it() {
+    let running = Running::start().await;
+    let (webhook, _) = running.webhook(|_| {}).await;
+    running.set_status(webhook, WebhookStatus::Paused).await;
+    for _ in 0..5 {
+        running.publish("order.paid").await;
+    }
+    running.all_are(DeliveryStatus::Pending, 5).await;
+    running.set_status(webhook, WebhookStatus::Disabled).await;
+    running.all_are(DeliveryStatus::Canceled, 5).await;
+    running.publish("order.paid").await;
+    assert_eq!(running.deliveries().await.len(), 5, "a disabled webhook is not fanned out to");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_answers_410_is_disabled() {
+    let running = Running::start().await;
+    let (webhook, _) = running.webhook(|_| {}).await;
+    running.script(webhook, &[410]);
+    running.publish("order.paid").await;
+    running.all_are(DeliveryStatus::Failed, 1).await;
+    running
+        .until("it is disabled", |_| running.catalog.webhook(webhook).unwrap().record.status == WebhookStatus::Disabled)
+        .await;
+    assert!(running.catalog.webhook(webhook).unwrap().record.disabled_reason.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bulk_replay_sends_every_match_once_more() {
+    let running = Running::start().await;
+    running.webhook(|_| {}).await;
+    for _ in 0..60 {
+        running.publish("order.paid").await;
+    }
+    running.all_are(DeliveryStatus::Succeeded, 60).await;
+    let select = ReplaySelect {
+        tenant_id: running.tenant,
+        since: UnixMs(0),
+        until: running.ambient.now() + Duration::from_secs(1),
+        types: Subscriptions::default(),
+        statuses: Vec::new(),
+        webhook_id: None,
+        targets: ReplayTargets::Original,
+    };
+    let id = ReplayId::from_random([5; 16]);
+    let replay = running.engine.start_replay(id, select, Some(500.0), actor()).await.unwrap();
+    assert_eq!(replay.matched, 60);
+    let deliveries = running.all_are(DeliveryStatus::Succeeded, 120).await;
+    assert_eq!(deliveries.iter().filter(|delivery| delivery.replay_id == Some(id)).count(), 60);
+    let done = running.store.replay_get(Scope::Platform, id).await.unwrap().unwrap();
+    assert_eq!((done.status, done.done, done.queued), (ReplayStatus::Finished, 60, 60));
+    let got = running.endpoints.got.lock();
+    assert_eq!(got.iter().filter(|request| request.headers.contains_key("webhook-replay-id")).count(), 60);
+}

@@ -6,8 +6,13 @@
 #![allow(clippy::unwrap_used)]
 
 pub(crate) mod accepting;
+pub(crate) mod configuring;
+pub(crate) mod listing;
 pub(crate) mod queueing;
 pub(crate) mod recording;
+pub(crate) mod replaying;
+pub(crate) mod statistics;
+pub(crate) mod sweeping;
 pub(crate) mod world;
 
 use std::sync::Arc;
@@ -65,6 +70,56 @@ macro_rules! suite {
             a_delivery_canceled_without_an_attempt_says_why,
             a_release_counts_nothing,
             every_field_of_an_attempt_is_kept,
+        );
+        $crate::store::conformance::tests_of!($make, listing:
+            deliveries_are_listed_newest_first_pending_and_finished_together,
+            every_filter_of_deliveries_gives_exactly_what_matches,
+            every_filter_of_events_gives_exactly_what_matches,
+            paging_neither_misses_nor_repeats_while_rows_arrive_and_finish,
+            another_tenant_sees_nothing,
+            deliveries_of_an_event_include_its_replays,
+            an_event_is_found_by_the_publishers_own_id,
+            an_id_with_other_random_bits_is_not_found,
+        );
+        $crate::store::conformance::tests_of!($make, replaying:
+            one_event_is_replayed_to_the_webhooks_named,
+            an_original_replay_matches_finished_deliveries_in_its_window,
+            a_current_replay_matches_events,
+            a_replay_walks_every_match_once_while_others_arrive,
+            steps_move_cursor_and_counters_and_survive_a_restart,
+            a_canceled_replay_takes_no_further_step,
+            replays_are_seen_only_in_their_scope,
+        );
+        $crate::store::conformance::tests_of!($make, statistics:
+            statistics_count_what_ended_in_the_window,
+            statistics_are_told_for_webhook_tenant_and_platform,
+            percentiles_are_within_the_promised_error,
+            health_follows_the_order_of_attempts,
+            tests_count_neither_in_statistics_nor_in_health,
+            pending_is_counted_exactly,
+            statistics_survive_a_restart,
+        );
+        $crate::store::conformance::tests_of!($make, sweeping:
+            days_past_retention_are_dropped,
+            a_pending_delivery_holds_its_day,
+            a_replayed_delivery_holds_the_day_of_its_event,
+            a_sweep_is_bounded_and_says_what_remains,
+            statistics_outlive_history,
+        );
+        $crate::store::conformance::tests_of!($make, configuring:
+            what_was_put_is_the_configuration_after_a_restart,
+            putting_again_replaces,
+            an_external_id_of_another_tenant_is_a_conflict,
+            a_deleted_tenant_takes_its_own_with_it,
+            deleting_what_is_not_there_says_so_and_is_not_audited,
+            every_change_is_audited_in_order,
+            the_audit_log_is_filtered_and_paged,
+            partners_are_paged,
+            an_idempotent_reply_is_claimed_once_and_told_again,
+            a_claim_of_a_dead_process_is_forgotten,
+            a_claim_given_up_or_past_its_span_is_fresh_again,
+            settings_are_kept,
+            a_closed_store_says_so,
         );
     };
 }

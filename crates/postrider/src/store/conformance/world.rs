@@ -254,7 +254,6 @@ pub(crate) fn all_events(scope: Scope) -> EventQuery {
     EventQuery { scope, event_type: None, source: None, since: None, until: None, page: page(100) }
 }
 
-#[allow(dead_code)]
 pub(crate) fn delivery_ids(list: &Listed<DeliveryRecord>) -> Vec<DeliveryId> {
     list.items.iter().map(|delivery| delivery.id).collect()
 }

@@ -24,15 +24,12 @@ pub(super) fn sweep(session: &mut Session, now: UnixMs, keep_days: u32) -> Resul
     }
     let mut report = SweepReport::default();
     let rollups = keep_days.max(ROLLUP_DAYS);
-    let cutoffs = [
-        (Kind::History, history_end(&session.conn, today.minus(keep_days))?),
-        (Kind::Keys, today.minus(1)),
-        (Kind::Rollups, today.minus(rollups)),
-    ];
+    let history = history_end(&session.conn, today.minus(keep_days))?;
+    let cutoffs = [(Kind::History, history), (Kind::Keys, today.minus(1)), (Kind::Rollups, today.minus(rollups))];
     for (kind, end) in cutoffs {
         remove_days(session, kind, end, &mut report)?;
     }
-    remove_small(&session.conn, now, today.minus(rollups).start(), &mut report)?;
+    remove_small(&session.conn, now, today.minus(rollups).min(history).start(), &mut report)?;
     Ok(report)
 }
 
@@ -70,7 +67,8 @@ fn remove_days(session: &mut Session, kind: Kind, end: Day, report: &mut SweepRe
     Ok(())
 }
 
-/// Rows that live outside of days.
+/// Rows that live outside of days. Deliveries of a deleted webhook are found through its health, so that stays until
+/// all before `forgotten` is gone.
 fn remove_small(conn: &Connection, now: UnixMs, forgotten: UnixMs, report: &mut SweepReport) -> Result<()> {
     let limit = SLICE_ROWS as i64;
     let replies = conn
@@ -82,7 +80,7 @@ fn remove_small(conn: &Connection, now: UnixMs, forgotten: UnixMs, report: &mut 
     let health = conn
         .prepare_cached(
             "DELETE FROM webhook_health WHERE webhook IN (SELECT webhook FROM webhook_health AS old \
-             WHERE coalesce(last_delivery_at, 0) < ?1 AND webhook NOT IN (SELECT id FROM webhooks) LIMIT ?2)",
+             WHERE recorded_at < ?1 AND webhook NOT IN (SELECT id FROM webhooks) LIMIT ?2)",
         )?
         .execute(params![forgotten.0, limit])?;
     report.rows_removed += (replies + health) as u64;

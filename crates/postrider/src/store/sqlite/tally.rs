@@ -126,7 +126,7 @@ impl Tally {
         let bucket = UnixMs(now.0.div_euclid(ROLLUP_MS) * ROLLUP_MS);
         let mut any = false;
         for (webhook, lane) in &self.lanes {
-            write_health(session, *webhook, lane.tenant, &lane.health)?;
+            write_health(session, *webhook, lane, now)?;
             if lane.rollup.is_empty() {
                 continue;
             }
@@ -170,13 +170,14 @@ impl Health {
     }
 }
 
-fn write_health(session: &Session, webhook: WebhookId, tenant: TenantId, health: &Health) -> Result<()> {
+fn write_health(session: &Session, webhook: WebhookId, lane: &Lane, now: UnixMs) -> Result<()> {
+    let health = &lane.health;
     // A success in the batch (:success not NULL) cuts off the failures stored before it.
     let mut upsert = session.conn.prepare_cached(
         "INSERT INTO webhook_health (webhook, tenant, last_delivery_at, last_success_at, last_failure_at, \
-           last_succeeded, failing_since, consecutive_failures, failing) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
-         ON CONFLICT (webhook) DO UPDATE SET \
+           last_succeeded, failing_since, consecutive_failures, failing, recorded_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
+         ON CONFLICT (webhook) DO UPDATE SET recorded_at = ?10, \
            last_delivery_at = coalesce(max(last_delivery_at, ?3), ?3, last_delivery_at), \
            last_success_at = coalesce(max(last_success_at, ?4), ?4, last_success_at), \
            last_failure_at = coalesce(max(last_failure_at, ?5), ?5, last_failure_at), \
@@ -187,7 +188,7 @@ fn write_health(session: &Session, webhook: WebhookId, tenant: TenantId, health:
     )?;
     upsert.execute(params![
         webhook.0.into_bytes(),
-        tenant.0.into_bytes(),
+        lane.tenant.0.into_bytes(),
         health.last_delivery_at.map(|at| at.0),
         health.last_success_at.map(|at| at.0),
         health.last_failure_at.map(|at| at.0),
@@ -195,6 +196,7 @@ fn write_health(session: &Session, webhook: WebhookId, tenant: TenantId, health:
         health.failing_since.map(|at| at.0),
         health.failures,
         health.failing,
+        now.0,
     ])?;
     Ok(())
 }

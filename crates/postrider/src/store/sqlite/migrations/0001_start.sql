@@ -33,6 +33,7 @@ CREATE INDEX pending_late ON pending (event, n) WHERE n - event > 1000;
 CREATE TABLE webhook_health (
     webhook              BLOB PRIMARY KEY CHECK (length(webhook) = 16),
     tenant               BLOB NOT NULL CHECK (length(tenant) = 16),
+    recorded_at          INTEGER NOT NULL,          -- when it last had an outcome of any kind
     last_delivery_at     INTEGER,
     last_success_at      INTEGER,
     last_failure_at      INTEGER,

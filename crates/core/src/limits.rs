@@ -116,3 +116,15 @@ pub const PAGE_MAX: usize = 200;
 pub const PAGE_DEFAULT: usize = 50;
 /// Rows a bulk change touches in one transaction.
 pub const BULK_STEP: usize = 500;
+
+/// Connections to the API at once; the next one waits in the backlog of the socket.
+pub const SERVE_CONNECTIONS_MAX: usize = 8192;
+/// From the first byte of a request's head to its last.
+pub const SERVE_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may wait between two requests: above the 60 s after which common load balancers close theirs.
+pub const SERVE_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Headers of one request, and bytes of its head.
+pub const SERVE_HEADERS_MAX: usize = 100;
+pub const SERVE_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Requests at once on one HTTP/2 connection.
+pub const SERVE_STREAMS_MAX: u32 = 256;

@@ -13,6 +13,7 @@ use crate::listeners::Listeners;
 use crate::pipeline::{Engine, Options, Parts};
 use crate::sealing::Sealer;
 use crate::store::Store;
+use crate::store::sqlite::SqliteStore;
 
 /// All that a surface needs.
 #[derive(Debug)]
@@ -77,6 +78,8 @@ impl App {
 }
 
 async fn open_store(config: &Config) -> Result<Arc<dyn Store>> {
-    let _ = config;
-    anyhow::bail!("the store has not landed yet")
+    let data = config.data.clone();
+    // Migrations may take a while; they must not hold up the runtime.
+    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&data)).await?;
+    Ok(Arc::new(opened.context("cannot open the store")?))
 }

@@ -1,0 +1,213 @@
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::routing::{get, post};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+
+const SOON: Duration = Duration::from_secs(10);
+const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+struct Serving {
+    address: SocketAddr,
+    stopping: CancellationToken,
+    /// A request to `/slow` is being answered.
+    slow: mpsc::UnboundedReceiver<()>,
+    /// Lets requests to `/slow` go on.
+    release: CancellationToken,
+    task: JoinHandle<Duration>,
+}
+
+async fn serving(limits: ServeLimits) -> Serving {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (begun, slow) = mpsc::unbounded_channel();
+    let release = CancellationToken::new();
+    let wait = {
+        let release = release.clone();
+        move || async move {
+            begun.send(()).unwrap();
+            release.cancelled().await;
+            "slow"
+        }
+    };
+    let router = Router::new()
+        .route("/", get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() }))
+        .route("/echo", post(|body: String| async move { body }))
+        .route("/slow", get(wait));
+    let stopping = CancellationToken::new();
+    let task = tokio::spawn(serve(listener, router, limits, stopping.clone()));
+    Serving { address, stopping, slow, release, task }
+}
+
+impl Serving {
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+}
+
+/// Sends `request` and reads what comes back until `end` of it was seen.
+async fn exchange(stream: &mut TcpStream, request: &[u8], end: &str) -> String {
+    stream.write_all(request).await.unwrap();
+    read_until(stream, end).await
+}
+
+async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let mut text = String::new();
+    let mut buf = [0; 1024];
+    while !text.ends_with(end) {
+        let count = timeout(SOON, stream.read(&mut buf)).await.expect("a reply in time").unwrap();
+        assert!(count > 0, "closed after {text:?}");
+        text.push_str(std::str::from_utf8(&buf[..count]).unwrap());
+    }
+    text
+}
+
+/// Waits until the other side closes.
+async fn closed(stream: &mut TcpStream) {
+    let mut rest = Vec::new();
+    let _ = timeout(SOON, stream.read_to_end(&mut rest)).await.expect("closed in time");
+}
+
+#[tokio::test]
+async fn a_connection_serves_one_request_after_the_other_and_knows_its_peer() {
+    let serving = serving(ServeLimits::default()).await;
+    let mut stream = serving.connect().await;
+    for _ in 0..3 {
+        assert!(exchange(&mut stream, GET, "127.0.0.1").await.starts_with("HTTP/1.1 200"));
+    }
+}
+
+#[tokio::test]
+async fn http2_is_spoken_by_prior_knowledge() {
+    let serving = serving(ServeLimits { head: Duration::from_millis(50), ..ServeLimits::default() }).await;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .http2_prior_knowledge()
+        .tls_backend_preconfigured(crate::egress::client_config(&[]).unwrap())
+        .build()
+        .unwrap();
+    for _ in 0..2 {
+        let reply = client.get(format!("http://{}/", serving.address)).send().await.unwrap();
+        assert_eq!(reply.version(), http::Version::HTTP_2);
+        assert_eq!(reply.text().await.unwrap(), "127.0.0.1");
+        // Longer than a head may take: an open HTTP/2 connection is not taken for a slow head.
+        tokio::time::sleep(Duration::from_millis(120)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_drips_is_cut_off_while_an_idle_connection_may_wait() {
+    let limits = ServeLimits { head: Duration::from_millis(200), idle: SOON, ..ServeLimits::default() };
+    let serving = serving(limits).await;
+
+    let started = Instant::now();
+    let mut dripping = serving.connect().await;
+    let drip = async {
+        for byte in GET.iter().cycle().filter(|byte| **byte != b'\n') {
+            if dripping.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(SOON, drip).await.expect("cut off in time");
+    assert!(started.elapsed() >= Duration::from_millis(200));
+
+    let mut patient = serving.connect().await;
+    exchange(&mut patient, GET, "127.0.0.1").await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    exchange(&mut patient, GET, "127.0.0.1").await;
+    // The second head of a connection has its bound too.
+    patient.write_all(b"GET /").await.unwrap();
+    closed(&mut patient).await;
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_closed_after_its_idle_time_but_not_while_it_is_answered() {
+    let limits =
+        ServeLimits { head: Duration::from_millis(150), idle: Duration::from_millis(150), ..ServeLimits::default() };
+    let mut serving = serving(limits).await;
+    let mut waiting = serving.connect().await;
+    waiting.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    serving.slow.recv().await.unwrap();
+    let mut silent = serving.connect().await;
+    closed(&mut silent).await;
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    serving.release.cancel();
+    assert!(read_until(&mut waiting, "slow").await.starts_with("HTTP/1.1 200"));
+    closed(&mut waiting).await;
+}
+
+#[tokio::test]
+async fn beyond_the_bound_a_connection_waits_until_another_one_ends() {
+    let serving = serving(ServeLimits { connections: 2, ..ServeLimits::default() }).await;
+    let (mut first, mut second) = (serving.connect().await, serving.connect().await);
+    exchange(&mut first, GET, "127.0.0.1").await;
+    exchange(&mut second, GET, "127.0.0.1").await;
+    let mut third = serving.connect().await;
+    third.write_all(GET).await.unwrap();
+    let mut buf = [0; 64];
+    let early = timeout(Duration::from_millis(200), third.read(&mut buf)).await;
+    assert!(early.is_err(), "the third is not served yet");
+    drop(first);
+    read_until(&mut third, "127.0.0.1").await;
+}
+
+#[tokio::test]
+async fn too_many_headers_are_refused() {
+    let serving = serving(ServeLimits::default()).await;
+    let headers: String = (0..200).map(|number| format!("x-{number}: y\r\n")).collect();
+    let request = format!("GET / HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
+    let mut stream = serving.connect().await;
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut reply = String::new();
+    let _ = timeout(SOON, stream.read_to_string(&mut reply)).await.unwrap();
+    assert!(reply.starts_with("HTTP/1.1 431"), "{reply}");
+}
+
+#[tokio::test]
+async fn stopping_lets_requests_end_and_closes_the_socket_and_idle_connections() {
+    let mut serving = serving(ServeLimits { requests_grace: SOON, ..ServeLimits::default() }).await;
+    let mut idle = serving.connect().await;
+    exchange(&mut idle, GET, "127.0.0.1").await;
+    let mut busy = serving.connect().await;
+    busy.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    serving.slow.recv().await.unwrap();
+    serving.stopping.cancel();
+    closed(&mut idle).await;
+    assert!(TcpStream::connect(serving.address).await.is_err());
+    serving.release.cancel();
+    assert!(read_until(&mut busy, "slow").await.starts_with("HTTP/1.1 200"));
+    timeout(SOON, serving.task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_end_is_cut_off_after_its_grace() {
+    let mut serving =
+        serving(ServeLimits { requests_grace: Duration::from_millis(100), ..ServeLimits::default() }).await;
+    let mut busy = serving.connect().await;
+    busy.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    serving.slow.recv().await.unwrap();
+    serving.stopping.cancel();
+    let took = timeout(SOON, serving.task).await.unwrap().unwrap();
+    assert!(took >= Duration::from_millis(100) && took < SOON);
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_named_with_what_to_do() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    let message = format!("{:#}", bind(address).await.unwrap_err());
+    assert!(message.contains(&address.to_string()) && message.contains("--listen"), "{message}");
+}

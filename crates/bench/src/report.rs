@@ -181,7 +181,7 @@ fn troubles(results: &Results) -> Vec<String> {
         )
     };
     let failed = |one: &&Measurement| one.losses + one.bad_signatures + one.refused > 0;
-    results.measurements.iter().filter(failed).map(trouble).collect()
+    results.measurements.iter().filter(failed).map(trouble).chain(results.broken_off.iter().cloned()).collect()
 }
 
 fn rows(columns: &Columns, results: &Results) -> Vec<Vec<String>> {

@@ -85,12 +85,15 @@ pub(crate) struct Results {
     pub(crate) ceilings: Ceilings,
     pub(crate) measurements: Vec<Measurement>,
     pub(crate) comparisons: Vec<Comparison>,
+    /// Why scenarios ended without a figure.
+    pub(crate) broken_off: Vec<String>,
 }
 
 impl Results {
     /// Whether everything accepted arrived, rightly signed, and nothing was refused.
     pub(crate) fn sound(&self) -> bool {
-        self.measurements.iter().all(|one| one.losses == 0 && one.bad_signatures == 0 && one.refused == 0)
+        let sound = |one: &Measurement| one.losses == 0 && one.bad_signatures == 0 && one.refused == 0;
+        self.broken_off.is_empty() && self.measurements.iter().all(sound)
     }
 
     fn compare(&mut self, what: &str, ratio: f64) {
@@ -124,6 +127,7 @@ impl Bench {
             ceilings: Ceilings::default(),
             measurements: Vec::new(),
             comparisons: Vec::new(),
+            broken_off: Vec::new(),
         };
         Ok(Bench { settings, binary, scratch, progress: Progress::new(), results, peak: None, all_well: None })
     }
@@ -134,7 +138,11 @@ impl Bench {
         self.measure_ceilings(&mut sink).await?;
         for scenario in Scenario::value_variants() {
             if scenarios.is_empty() || scenarios.contains(scenario) {
-                self.run_one(*scenario, &mut sink).await?;
+                // One scenario that breaks off must not take the figures of the others with it.
+                if let Err(error) = self.run_one(*scenario, &mut sink).await {
+                    self.progress.say(&format!("{error:#}"));
+                    self.results.broken_off.push(format!("{error:#}"));
+                }
             }
         }
         self.results.machine.flush.push(disk::probe_flush(&self.scratch)?);

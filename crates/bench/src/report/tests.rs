@@ -54,7 +54,7 @@ fn results(measurements: Vec<Measurement>) -> Results {
     };
     let comparisons = vec![Comparison { what: "history: after ÷ before".to_owned(), ratio: 0.79 }];
     let command = "cargo run --release -p bench".to_owned();
-    Results { machine, command, quick: false, ceilings, measurements, comparisons }
+    Results { machine, command, quick: false, ceilings, measurements, comparisons, broken_off: Vec::new() }
 }
 
 #[test]
@@ -96,6 +96,15 @@ fn a_loss_makes_the_run_unsound_and_is_said_in_both_forms() {
     let told = "fan-out 5, peak: 3 lost, 0 wrongly signed, 0 refused";
     assert!(text(&results).contains(&format!("FAILED  {told}")), "{}", text(&results));
     assert!(document(&results).contains(&format!("**This run failed:** {told}")));
+}
+
+#[test]
+fn a_scenario_that_broke_off_makes_the_run_unsound_and_is_said() {
+    let mut results = results(vec![measurement("fan-out 1, peak")]);
+    assert!(results.sound());
+    results.broken_off.push("while measuring fan-out 5: the server is gone".to_owned());
+    assert!(!results.sound());
+    assert!(document(&results).contains("**This run failed:** while measuring fan-out 5: the server is gone"));
 }
 
 #[test]

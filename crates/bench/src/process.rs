@@ -3,9 +3,9 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 
 /// A subcommand of this very program, running beside it until dropped.
@@ -59,17 +59,19 @@ impl Owned {
     }
 
     /// Asks it to stop (SIGTERM) and waits for at most `grace`.
-    pub(crate) fn stop(mut self, grace: Duration) -> Result<ExitStatus> {
+    pub(crate) async fn stop(mut self, grace: Duration) -> Result<ExitStatus> {
         let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw);
         rustix::process::kill_process(pid.context("a child has a pid")?, rustix::process::Signal::TERM)?;
-        let deadline = Instant::now() + grace;
-        while Instant::now() < deadline {
-            if let Some(status) = self.ended()? {
-                return Ok(status);
+        let ended = async {
+            loop {
+                if let Some(status) = self.ended()? {
+                    return Ok(status);
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        bail!("the server was still running {} s after SIGTERM", grace.as_secs());
+        };
+        let late = || format!("process still running {} s after SIGTERM", grace.as_secs());
+        tokio::time::timeout(grace, ended).await.with_context(late)?
     }
 }
 
@@ -121,6 +123,8 @@ fn resident_peak(status: &str) -> Option<u64> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::time::Instant;
+
     use super::*;
 
     #[test]
@@ -147,10 +151,10 @@ mod tests {
         assert!(peak_memory_bytes(std::process::id()).unwrap() > 100_000);
     }
 
-    #[test]
-    fn a_stopped_child_reports_how_it_ended_and_a_dropped_one_is_gone() {
+    #[tokio::test]
+    async fn a_stopped_child_reports_how_it_ended_and_a_dropped_one_is_gone() {
         let sleeper = || Owned(Command::new("sleep").arg("60").spawn().unwrap());
-        assert!(!sleeper().stop(Duration::from_secs(5)).unwrap().success());
+        assert!(!sleeper().stop(Duration::from_secs(5)).await.unwrap().success());
         let child = sleeper();
         let pid = child.pid();
         drop(child);

@@ -170,7 +170,7 @@ impl Bench {
         let stretch = self.at_peak(title, &shape, batch, 30);
         let mut session = Session::start(&self.binary, &self.scratch, shape, sink, &self.progress).await?;
         let mut peak = session.measure(&stretch).await?;
-        session.finish(&mut peak)?;
+        session.finish(&mut peak).await?;
         self.note(peak);
         Ok(())
     }
@@ -183,7 +183,7 @@ impl Bench {
         let stretch = self.at_peak("fan-out 1, peak", &ONE, 1, seconds);
         let mut session = Session::start(&self.binary, &self.scratch, ONE.clone(), sink, &self.progress).await?;
         let mut peak = session.measure(&stretch).await?;
-        session.finish(&mut peak)?;
+        session.finish(&mut peak).await?;
         self.note(peak.clone());
         self.peak = Some(peak.clone());
         Ok(peak)
@@ -197,7 +197,7 @@ impl Bench {
         let mut session = Session::start(&self.binary, &self.scratch, ONE.clone(), sink, &self.progress).await?;
         let calm = session.measure(&calm).await?;
         let mut busy = session.measure(&busy).await?;
-        session.finish(&mut busy)?;
+        session.finish(&mut busy).await?;
         self.note(calm);
         self.note(busy);
         Ok(())
@@ -239,7 +239,7 @@ impl Bench {
         let peak = session.measure(&stretch).await?;
         let rate = rate.unwrap_or((peak.accepted_per_second * BUSY).round());
         let mut busy = session.measure(&self.at_rate(&format!("{title}, {rate}/s"), rate, 20)).await?;
-        session.finish(&mut busy)?;
+        session.finish(&mut busy).await?;
         self.note(peak.clone());
         self.note(busy.clone());
         Ok((peak, busy))
@@ -251,7 +251,7 @@ impl Bench {
         let before = session.measure(&before).await?;
         session.fill(self.settings.history.saturating_sub(before.delivered)).await?;
         let mut after = session.measure(&self.at_peak("history: filled store, peak", &ONE, 1, 30)).await?;
-        session.finish(&mut after)?;
+        session.finish(&mut after).await?;
         let ratio = after.delivered_per_second / before.delivered_per_second;
         self.results.compare(&format!("history: peak after {} events ÷ peak on the empty store", after.history), ratio);
         self.note(before);

@@ -138,9 +138,9 @@ impl Server {
     }
 
     /// SIGTERM, the promised clean exit, and the data directory it leaves.
-    pub(crate) fn stop(self) -> Result<TempDir> {
+    pub(crate) async fn stop(self) -> Result<TempDir> {
         let Server { child, directory, .. } = self;
-        let status = child.stop(STOP_MAX)?;
+        let status = child.stop(STOP_MAX).await?;
         ensure!(status.success(), "the server ended with {status} after SIGTERM");
         Ok(directory)
     }

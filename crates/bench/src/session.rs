@@ -164,9 +164,9 @@ impl<'a> Session<'a> {
     }
 
     /// Stops the server and completes the last of its measurements.
-    pub(crate) fn finish(self, last: &mut Measurement) -> Result<()> {
+    pub(crate) async fn finish(self, last: &mut Measurement) -> Result<()> {
         let delivered = self.before.delivered;
-        let directory = self.server.stop()?;
+        let directory = self.server.stop().await?;
         let data = directory.path().join("data");
         disk::checkpoint_below(&data)?;
         last.settled_bytes_per_delivery = Some(disk::bytes_below(&data)? as f64 / delivered as f64);

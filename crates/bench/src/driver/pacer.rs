@@ -16,8 +16,6 @@ use crate::clock;
 
 /// Ticks that are less apart than this are released together.
 const SLEEP_MIN: Duration = Duration::from_micros(100);
-/// The thread looks this often whether it should end.
-const SLEEP_MAX: Duration = Duration::from_millis(50);
 
 /// The thread that releases ticks; dropping it ends it and everybody's waiting.
 #[derive(Debug)]
@@ -80,6 +78,7 @@ impl Drop for Pacer {
         self.over.store(true, Ordering::Relaxed);
         self.due.close();
         if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
             thread.join().expect("the pacer's thread does not panic");
         }
     }
@@ -99,7 +98,7 @@ fn release(schedule: Schedule, due: &Semaphore, over: &AtomicBool) {
         let ticks = schedule.due_at(clock::now_ns());
         due.add_permits((ticks - released) as usize);
         released = ticks;
-        std::thread::sleep(clock::until(schedule.instant_ns(released)).clamp(SLEEP_MIN, SLEEP_MAX));
+        std::thread::park_timeout(clock::until(schedule.instant_ns(released)).max(SLEEP_MIN));
     }
 }
 

@@ -199,11 +199,16 @@ impl Client {
             let headers = request.headers.clone();
             match self.over(kept, request, headers, progress).await {
                 Ok(()) => return Ok(()),
-                Err(Trouble::ConnectionLost(_)) => *progress = Progress::default(),
+                Err(Trouble::ConnectionLost(_)) => {
+                    if let Some(id) = progress.shared {
+                        self.pool.lock().forget_shared(origin(&request.url), id);
+                    }
+                    *progress = Progress::default();
+                }
                 Err(Trouble::Failed(error)) => return Err(error),
             }
         }
-        let fresh = Box::pin(self.connect(&request.url, deadline, progress)).await?;
+        let fresh = Box::pin(self.connect(request, deadline, progress)).await?;
         let headers = std::mem::take(&mut request.headers);
         self.over(fresh, request, headers, progress).await.map_err(Trouble::into_error)
     }
@@ -228,30 +233,45 @@ impl Client {
         }
     }
 
-    async fn connect(&self, url: &Url, deadline: Instant, progress: &mut Progress) -> Result<Connection, AttemptError> {
-        let deadline = deadline.min(Instant::now() + self.settings.connect_timeout);
+    async fn connect(
+        &self,
+        request: &Request,
+        deadline: Instant,
+        progress: &mut Progress,
+    ) -> Result<Connection, AttemptError> {
+        progress.stage = Stage::Connecting;
+        let own_deadline = Instant::now() + self.settings.connect_timeout;
+        let (deadline, limit) = match own_deadline < deadline {
+            true => (own_deadline, self.settings.connect_timeout),
+            false => (deadline, request.timeout),
+        };
+        match timeout_at(deadline, self.open(&request.url, &mut progress.stage)).await {
+            Ok(result) => result,
+            Err(_) => Err(progress.stage.timed_out(limit)),
+        }
+    }
+
+    /// A connection to `url`'s origin; a new one, unless somebody else just opened one that can be shared.
+    async fn open(&self, url: &Url, stage: &mut Stage) -> Result<Connection, AttemptError> {
         let origin = origin(url);
-        let opening = async {
-            // Until an origin is known not to speak HTTP/2, one connects and the others wait to share its connection.
-            let door = if url.scheme() == "https" { self.pool.lock().door(origin) } else { None };
-            let _turn = match &door {
-                Some(door) => Some(door.lock().await),
-                None => None,
-            };
-            if door.is_some()
-                && let Some(shared) = self.pool.lock().shared(origin, Instant::now())
-            {
+        let door = if url.scheme() == "https" { self.pool.lock().door(origin) } else { None };
+        // Until an origin is known not to speak HTTP/2, one goes ahead and the others wait whether its connection can
+        // be shared. If not, they all go at once.
+        let mut ahead = None;
+        if let Some(door) = &door {
+            ahead = door.try_lock().ok();
+            if ahead.is_none() {
+                drop(door.lock().await);
+            }
+            if let Some(shared) = self.pool.lock().shared(origin, Instant::now()) {
                 return Ok(shared);
             }
-            let dialed = connect::dial(&self.settings, url, &mut progress.stage).await?;
-            let connection = Connection::open(dialed).await?;
-            self.pool.lock().opened(origin, &connection, Instant::now());
-            Ok(connection)
-        };
-        match timeout_at(deadline, opening).await {
-            Ok(result) => result,
-            Err(_) => Err(progress.stage.timed_out(self.settings.connect_timeout)),
         }
+        let dialed = connect::dial(&self.settings, url, stage).await?;
+        let connection = Connection::open(dialed).await?;
+        self.pool.lock().opened(origin, &connection, Instant::now());
+        drop(ahead);
+        Ok(connection)
     }
 
     /// One request and its reply over `connection`, which is kept afterwards if it is fit for it.

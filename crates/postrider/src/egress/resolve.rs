@@ -7,8 +7,10 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{LookupIpStrategy, ResolveHosts};
+use hickory_resolver::config::{LookupIpStrategy, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::system_conf::read_system_conf;
 
 /// Answers kept, over all names.
 const CACHED_ANSWERS_MAX: u64 = 4096;
@@ -31,6 +33,9 @@ pub trait Resolve: Send + Sync + fmt::Debug + 'static {
 }
 
 /// The machine's resolver: hosts file, then the configured name servers, with a bounded cache that honours lifetimes.
+///
+/// One is shared by the clients of all dispatch threads. Its sockets belong to the runtime that first needed them; when
+/// that runtime ends, the next one that asks opens new ones.
 pub struct SystemResolver(Option<TokioResolver>);
 
 impl fmt::Debug for SystemResolver {
@@ -58,17 +63,21 @@ impl SystemResolver {
     }
 
     fn from_system() -> Result<TokioResolver, NetError> {
-        let mut builder = TokioResolver::builder_tokio()?;
-        let options = builder.options_mut();
-        options.cache_size = CACHED_ANSWERS_MAX;
+        let (config, mut options) = read_system_conf()?;
         options.timeout = QUERY_TIMEOUT;
-        options.attempts = 1;
-        options.negative_max_ttl = Some(NEGATIVE_SPAN_MAX);
-        options.positive_max_ttl = Some(POSITIVE_SPAN_MAX);
         options.use_hosts_file = ResolveHosts::Always;
-        options.ip_strategy = LookupIpStrategy::Ipv6AndIpv4;
-        builder.build()
+        built(config, options)
     }
+}
+
+fn built(config: ResolverConfig, mut options: ResolverOpts) -> Result<TokioResolver, NetError> {
+    options.cache_size = CACHED_ANSWERS_MAX;
+    options.attempts = 1;
+    options.negative_max_ttl = Some(NEGATIVE_SPAN_MAX);
+    options.positive_max_ttl = Some(POSITIVE_SPAN_MAX);
+    options.ip_strategy = LookupIpStrategy::Ipv6AndIpv4;
+    let runtime = TokioRuntimeProvider::default();
+    TokioResolver::builder_with_config(config, runtime).with_options(options).build()
 }
 
 impl Resolve for SystemResolver {
@@ -94,4 +103,126 @@ fn describe(host: &str, error: &NetError) -> ResolveError {
         NetError::Dns(error) => format!("{host} could not be resolved: {error}"),
         _ => format!("{host} could not be resolved"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::HashMap;
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use hickory_resolver::config::NameServerConfig;
+    use hickory_resolver::proto::op::{Message, ResponseCode};
+    use hickory_resolver::proto::rr::{RData, Record, RecordType};
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// A name server on 127.0.0.1 with a script for a few names; counts the questions for each.
+    struct NameServer {
+        address: SocketAddr,
+        asked: Arc<Mutex<HashMap<String, usize>>>,
+    }
+
+    impl NameServer {
+        fn start() -> Self {
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            let address = socket.local_addr().unwrap();
+            let asked = Arc::new(Mutex::new(HashMap::<String, usize>::new()));
+            let count = Arc::clone(&asked);
+            std::thread::spawn(move || {
+                let mut buffer = [0; 1500];
+                while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                    let question = Message::from_vec(&buffer[..length]).unwrap();
+                    let name = question.queries[0].name().to_ascii().trim_end_matches('.').to_owned();
+                    *count.lock().entry(name.clone()).or_default() += 1;
+                    if let Some(answer) = answer(&name, &question) {
+                        socket.send_to(&answer.to_vec().unwrap(), from).unwrap();
+                    }
+                }
+            });
+            Self { address, asked }
+        }
+
+        fn resolver(&self) -> SystemResolver {
+            let mut server = NameServerConfig::udp(self.address.ip());
+            server.connections[0].port = self.address.port();
+            let mut options = ResolverOpts::default();
+            options.timeout = Duration::from_millis(200);
+            options.use_hosts_file = ResolveHosts::Never;
+            SystemResolver(Some(built(ResolverConfig::from_parts(None, Vec::new(), vec![server]), options).unwrap()))
+        }
+
+        fn asked(&self, name: &str) -> usize {
+            self.asked.lock().get(name).copied().unwrap_or_default()
+        }
+    }
+
+    fn answer(name: &str, question: &Message) -> Option<Message> {
+        let query = question.queries[0].clone();
+        let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
+        let data = match (name, query.query_type()) {
+            ("silent.example", _) => return None,
+            ("twin.example", RecordType::AAAA) => {
+                RData::AAAA("2001:db8::1".parse::<std::net::Ipv6Addr>().unwrap().into())
+            }
+            ("twin.example" | "brief.example", RecordType::A) => {
+                RData::A("192.0.2.1".parse::<std::net::Ipv4Addr>().unwrap().into())
+            }
+            (name, _) => {
+                answer.metadata.response_code = match name {
+                    "missing.example" => ResponseCode::NXDomain,
+                    "broken.example" => ResponseCode::ServFail,
+                    _ => ResponseCode::NoError,
+                };
+                return Some(answer.add_query(query).clone());
+            }
+        };
+        let lifetime = if name == "brief.example" { 0 } else { 300 };
+        let record = Record::from_rdata(query.name().clone(), lifetime, data);
+        answer.add_query(query).add_answer(record);
+        Some(answer)
+    }
+
+    #[tokio::test]
+    async fn addresses_of_both_families_are_found_and_kept_for_their_lifetime() {
+        let server = NameServer::start();
+        let resolver = server.resolver();
+        let both: [IpAddr; 2] = ["2001:db8::1".parse().unwrap(), "192.0.2.1".parse().unwrap()];
+        for _ in 0..3 {
+            assert_eq!(resolver.resolve("twin.example").await.unwrap(), both);
+        }
+        assert_eq!(server.asked("twin.example"), 2, "once for each family");
+        let before = server.asked("brief.example");
+        for _ in 0..3 {
+            assert_eq!(resolver.resolve("brief.example").await.unwrap(), both[1..]);
+        }
+        assert!(server.asked("brief.example") >= before + 3, "a lifetime of 0 is not kept");
+    }
+
+    #[tokio::test]
+    async fn what_goes_wrong_is_told_apart() {
+        let server = NameServer::start();
+        let resolver = server.resolver();
+        for (name, text) in [
+            ("missing.example", "missing.example does not exist"),
+            ("empty.example", "empty.example has no address"),
+            ("silent.example", "no name server answered for silent.example"),
+            ("broken.example", "broken.example could not be resolved: error response: Server Failure"),
+        ] {
+            assert_eq!(resolver.resolve(name).await, Err(ResolveError(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_resolver_outlives_the_runtime_it_was_first_used_on() {
+        let server = NameServer::start();
+        let resolver = server.resolver();
+        for _ in 0..3 {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            assert!(runtime.block_on(resolver.resolve("brief.example")).is_ok());
+        }
+    }
 }

@@ -132,6 +132,15 @@ async fn the_connect_deadline_covers_the_look_up_and_the_handshake() {
 }
 
 #[tokio::test]
+async fn a_request_that_has_less_time_than_connecting_may_take_ends_by_its_own_deadline() {
+    let client = Client::new(Arc::new(settings(local(), Arc::new(Silent))));
+    let hurried = Request { timeout: Duration::from_millis(100), ..request("https://silent.example/") };
+    let sent = client.send(hurried).await;
+    assert_eq!(detail(&sent), "the host name was not resolved within 100ms");
+    assert!(sent.duration < CONNECT_TIMEOUT);
+}
+
+#[tokio::test]
 async fn a_full_backlog_is_a_connect_timeout() {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();

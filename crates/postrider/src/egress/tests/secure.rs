@@ -262,3 +262,62 @@ async fn a_silent_http2_connection_is_not_shared_any_longer() {
     assert_eq!(client.send(request(&url(&endpoint))).await.error, None);
     assert_eq!(endpoint.connections(), 2);
 }
+
+#[tokio::test]
+async fn an_http2_connection_that_says_goodbye_is_replaced() {
+    let authority = Authority::new("one");
+    let acceptor = authority.server("hooks.example", &["h2"], |_| {});
+    let endpoint = Endpoint::start(move |stream, _| {
+        let acceptor = acceptor.clone();
+        async move {
+            let goodbye = Arc::new(tokio::sync::Notify::new());
+            let said = Arc::clone(&goodbye);
+            let service = service_fn(move |request| {
+                let said = Arc::clone(&said);
+                async move {
+                    said.notify_one();
+                    Ok::<_, Infallible>(echo_version(request).await)
+                }
+            });
+            let io = TokioIo::new(acceptor.accept(stream).await.unwrap());
+            let mut serving = std::pin::pin!(http2::Builder::new(TokioExecutor::new()).serve_connection(io, service));
+            tokio::select! {
+                _ = serving.as_mut() => return,
+                () = goodbye.notified() => serving.as_mut().graceful_shutdown(),
+            }
+            let _ = serving.await;
+        }
+    })
+    .await;
+    let client = authority.client();
+    for _ in 0..5 {
+        assert_eq!(client.send(request(&url(&endpoint))).await.error, None);
+    }
+    assert!(endpoint.connections() > 1, "the server said goodbye after the first request");
+}
+
+#[tokio::test]
+async fn when_the_first_handshake_fails_those_who_waited_do_not_queue() {
+    let authority = Authority::new("one");
+    let acceptor = authority.server("hooks.example", &["http/1.1"], |_| {});
+    // The first connection is dropped; the others are all open before any of them is served.
+    let barrier = Arc::new(tokio::sync::Barrier::new(7));
+    let endpoint = Endpoint::start(move |stream, number| {
+        let (acceptor, barrier) = (acceptor.clone(), Arc::clone(&barrier));
+        async move {
+            if number == 0 {
+                return;
+            }
+            barrier.wait().await;
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            while read_request(&mut stream).await.is_some() {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            }
+        }
+    })
+    .await;
+    let client = authority.client();
+    let sent = futures_util::future::join_all((0..8).map(|_| client.send(request(&url(&endpoint))))).await;
+    assert_eq!(sent.iter().filter(|sent| class(sent) == Some(ErrorClass::Tls)).count(), 1);
+    assert_eq!(sent.iter().filter(|sent| sent.error.is_none()).count(), 7);
+}

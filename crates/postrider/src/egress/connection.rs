@@ -213,3 +213,24 @@ fn uri(url: &Url, absolute: bool) -> Result<Uri, Trouble> {
 fn not_a_target() -> Trouble {
     Trouble::Failed(failed(ErrorClass::RefusedByPolicy, "the URL cannot be written as an HTTP request"))
 }
+
+#[cfg(test)]
+mod tests {
+    use postrider_core::egress_policy::EgressPolicy;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_url_that_is_accepted_can_be_written_as_a_request(tail in "[ -~]{0,40}|\\PC{0,40}") {
+            for start in ["https://example.com/", "https://example.com/?", "https://example.com:8443"] {
+                if let Ok(url) = EgressPolicy::default().check_url(&format!("{start}{tail}")) {
+                    prop_assert!(host_header(&url).is_ok(), "{}", url);
+                    prop_assert!(uri(&url, false).is_ok(), "{}", url);
+                    prop_assert!(uri(&url, true).is_ok(), "{}", url);
+                }
+            }
+        }
+    }
+}

@@ -108,3 +108,26 @@ async fn connection_headers_of_a_request_do_not_reach_the_endpoint() {
     assert!(!got.contains("evil.example") && !got.contains("chunked") && !got.contains("upgrade"), "{got}");
     assert_eq!(got.matches("content-length: 7\r\n").count(), 1, "{got}");
 }
+
+#[tokio::test]
+async fn giving_up_on_a_request_closes_its_connection() {
+    let (came, arrived) = tokio::sync::oneshot::channel();
+    let (left, closed) = tokio::sync::oneshot::channel();
+    let ends = Arc::new(Mutex::new(Some((came, left))));
+    let endpoint = Endpoint::start(move |mut stream, _| {
+        let (came, left) = ends.lock().take().unwrap();
+        async move {
+            read_request(&mut stream).await.unwrap();
+            came.send(()).unwrap();
+            left.send(read_request(&mut stream).await).unwrap();
+        }
+    })
+    .await;
+    let client = client();
+    let sending = client.send(request(&endpoint.url()));
+    tokio::select! {
+        _ = sending => panic!("nobody answers"),
+        arrived = arrived => arrived.unwrap(),
+    }
+    assert_eq!(closed.await.unwrap(), None);
+}

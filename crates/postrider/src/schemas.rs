@@ -5,7 +5,7 @@
 use utoipa::ToSchema;
 
 macro_rules! names {
-    ($($(#[doc = $doc:literal])+ $set:ident: $($variant:ident = $name:literal),+;)+) => {
+    ($($(#[doc = $doc:literal])+ $set:ident: $($variant:ident = $name:tt),+;)+) => {
         $(
             $(#[doc = $doc])+
             #[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize, ToSchema)]

@@ -13,7 +13,7 @@ use crate::registry::Rejection;
 use crate::store;
 
 macro_rules! codes {
-    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $status:ident;)+) => {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:tt, $status:ident;)+) => {
         /// Every code that an error can carry.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
         #[schema(as = ErrorCode)]

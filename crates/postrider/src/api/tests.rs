@@ -135,12 +135,25 @@ impl World {
         self.app.config.admin_key.reveal().to_owned()
     }
 
+    /// Sends a request; the reply must be as the OpenAPI document says.
     async fn send(&self, request: Request<Body>) -> Answer {
+        let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        documents::check(&method, &path, parts.status.as_u16(), &parts.headers, &body);
         Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// Headers and text of an open page.
+    async fn fetch(&self, path: &str) -> (HeaderMap, String) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        (parts.headers, String::from_utf8(bytes.to_vec()).unwrap())
     }
 
     /// A call with a key and, unless it is null, a JSON body.

@@ -1,1 +1,258 @@
-//! To come with the next commit.
+//! Every call with every credential. A call that is not in the table fails the test.
+
+use std::collections::BTreeSet;
+
+use axum::body::Body;
+use axum::http::{Request, header};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::World;
+
+/// What a call needs: nothing, the platform admin key, or a role and a scope.
+#[derive(Clone, Copy)]
+enum Needs {
+    Nothing,
+    Platform,
+    Role(&'static str, &'static str),
+}
+use Needs::{Nothing, Platform, Role};
+
+/// `{tenant}`, `{webhook}` and so on stand for objects of the tenant; the body is one that would be accepted.
+fn table() -> Vec<(&'static str, &'static str, Needs, Value)> {
+    let webhook = || json!({ "url": "https://example.com/hook" });
+    let result = || json!({ "delivery_id": 1, "attempt": 1, "status": 200 });
+    vec![
+        ("GET", "/healthz", Nothing, Value::Null),
+        ("GET", "/readyz", Nothing, Value::Null),
+        ("GET", "/openapi.json", Nothing, Value::Null),
+        ("GET", "/docs", Nothing, Value::Null),
+        ("POST", "/v1/partners", Platform, json!({ "name": "P" })),
+        ("GET", "/v1/partners", Platform, Value::Null),
+        ("GET", "/v1/partners/{partner}", Platform, Value::Null),
+        ("POST", "/v1/tenants", Platform, json!({ "name": "T" })),
+        ("GET", "/v1/tenants", Role("viewer", "tenant:read"), Value::Null),
+        ("GET", "/v1/tenants/{tenant}", Role("viewer", "tenant:read"), Value::Null),
+        ("PATCH", "/v1/tenants/{tenant}", Platform, json!({ "name": "T" })),
+        ("DELETE", "/v1/tenants/{spare}", Platform, Value::Null),
+        (
+            "POST",
+            "/v1/api-keys",
+            Role("admin", "keys:write"),
+            json!({ "name": "K", "role": "viewer", "scopes": ["tenant:read"] }),
+        ),
+        ("GET", "/v1/api-keys", Role("admin", "keys:read"), Value::Null),
+        ("DELETE", "/v1/api-keys/{key}", Role("admin", "keys:write"), Value::Null),
+        ("PUT", "/v1/event-types/{type}", Role("admin", "event_types:write"), json!({})),
+        ("GET", "/v1/event-types", Role("viewer", "event_types:read"), Value::Null),
+        ("GET", "/v1/event-types/{type}", Role("viewer", "event_types:read"), Value::Null),
+        ("DELETE", "/v1/event-types/{type}", Role("admin", "event_types:write"), Value::Null),
+        ("POST", "/v1/webhooks", Role("admin", "webhooks:write"), webhook()),
+        ("GET", "/v1/webhooks", Role("viewer", "webhooks:read"), Value::Null),
+        ("GET", "/v1/webhooks/{webhook}", Role("viewer", "webhooks:read"), Value::Null),
+        ("PATCH", "/v1/webhooks/{webhook}", Role("admin", "webhooks:write"), json!({ "name": "W" })),
+        ("DELETE", "/v1/webhooks/{webhook}", Role("admin", "webhooks:write"), Value::Null),
+        ("POST", "/v1/webhooks/{webhook}/enable", Role("admin", "webhooks:write"), Value::Null),
+        ("POST", "/v1/webhooks/{webhook}/disable", Role("admin", "webhooks:write"), Value::Null),
+        ("POST", "/v1/webhooks/{webhook}/rotate-secret", Role("admin", "webhooks:write"), Value::Null),
+        ("POST", "/v1/webhooks/{webhook}/finish-rotation", Role("admin", "webhooks:write"), Value::Null),
+        ("POST", "/v1/webhooks/{webhook}/test", Role("member", "webhooks:test"), Value::Null),
+        ("GET", "/v1/webhooks/{webhook}/stats", Role("viewer", "webhooks:read"), Value::Null),
+        ("POST", "/v1/events", Role("member", "events:write"), json!({ "type": "t", "data": 1 })),
+        ("GET", "/v1/events", Role("viewer", "events:read"), Value::Null),
+        ("GET", "/v1/events/{event}", Role("viewer", "events:read"), Value::Null),
+        ("POST", "/v1/events/{event}/replay", Role("member", "deliveries:write"), Value::Null),
+        ("GET", "/v1/deliveries", Role("viewer", "deliveries:read"), Value::Null),
+        ("GET", "/v1/deliveries/{delivery}", Role("viewer", "deliveries:read"), Value::Null),
+        ("POST", "/v1/deliveries/{delivery}/retry", Role("member", "deliveries:write"), Value::Null),
+        ("POST", "/v1/deliveries/{delivery}/cancel", Role("member", "deliveries:write"), Value::Null),
+        ("POST", "/v1/replays", Role("admin", "replays:write"), json!({ "since": "2020-01-01T00:00:00Z" })),
+        ("GET", "/v1/replays", Role("viewer", "deliveries:read"), Value::Null),
+        ("GET", "/v1/replays/{replay}", Role("viewer", "deliveries:read"), Value::Null),
+        ("DELETE", "/v1/replays/{replay}", Role("admin", "replays:write"), Value::Null),
+        ("GET", "/v1/stats", Role("viewer", "stats:read"), Value::Null),
+        ("GET", "/v1/audit-log", Role("admin", "audit:read"), Value::Null),
+        ("GET", "/v1/listen", Role("member", "webhooks:test"), Value::Null),
+        ("POST", "/v1/listen/{listener}/results", Role("member", "webhooks:test"), result()),
+    ]
+}
+
+const ROLES: [&str; 4] = ["viewer", "member", "admin", "owner"];
+
+/// One of everything that a path can name, belonging to one tenant.
+struct Objects {
+    named: Vec<(&'static str, String)>,
+    owner: String,
+}
+
+impl Objects {
+    async fn new(world: &World) -> Objects {
+        let admin = world.admin();
+        let (tenant, owner) = world.tenant("One").await;
+        let (spare, _) = world.tenant("Spare").await;
+        let partner = world.call(&admin, "POST", "/v1/partners", json!({ "name": "P" })).await.expect(201);
+        let wanted = json!({ "name": "K", "role": "viewer" });
+        let key = world.call(&owner, "POST", "/v1/api-keys", wanted).await.expect(201);
+        world.call(&owner, "PUT", "/v1/event-types/t", json!({})).await.expect(200);
+        let webhook = world.webhook(&owner).await;
+        let event = world.publish(&owner, "t").await;
+        let delivery = world.get(&owner, "/v1/deliveries").await["items"][0]["id"].to_string();
+        let wanted = json!({ "since": "2020-01-01T00:00:00Z" });
+        let replay = world.call(&owner, "POST", "/v1/replays", wanted).await.expect(202);
+        let text = |value: &Value| value["id"].as_str().unwrap().to_owned();
+        let named = vec![
+            ("tenant", tenant),
+            ("spare", spare),
+            ("partner", text(&partner)),
+            ("key", text(&key)),
+            ("type", "t".to_owned()),
+            ("webhook", webhook),
+            ("event", event),
+            ("delivery", delivery),
+            ("replay", text(&replay)),
+            ("listener", "lsn_unknown".to_owned()),
+        ];
+        Objects { named, owner }
+    }
+
+    fn fill(&self, path: &str) -> String {
+        let replace = |path: String, (name, id): &(&str, String)| path.replace(&format!("{{{name}}}"), id);
+        self.named.iter().fold(path.to_owned(), replace)
+    }
+
+    fn tenant(&self) -> &str {
+        &self.named[0].1
+    }
+}
+
+async fn status(world: &World, key: Option<&str>, method: &str, path: &str, body: &Value) -> u16 {
+    let mut request = Request::builder().method(method).uri(path);
+    if let Some(key) = key {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
+    }
+    let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+    world.router.clone().oneshot(request.body(body).unwrap()).await.unwrap().status().as_u16()
+}
+
+/// The platform admin names the tenant, where one is needed.
+fn as_platform(method: &str, path: &str, body: &Value, tenant: &str) -> (String, Value) {
+    let mut body = body.clone();
+    let creates = ["/v1/api-keys", "/v1/webhooks", "/v1/events", "/v1/replays"];
+    if method == "POST" && creates.contains(&path) {
+        body["tenant_id"] = json!(tenant);
+    }
+    let needs_query = path.starts_with("/v1/event-types") || path == "/v1/listen";
+    (if needs_query { format!("{path}?tenant_id={tenant}") } else { path.to_owned() }, body)
+}
+
+#[test]
+fn every_call_is_in_the_table() {
+    let shape = |path: &str| {
+        let parts = path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part });
+        parts.collect::<Vec<_>>().join("/")
+    };
+    let known: BTreeSet<_> = table().iter().map(|(method, path, ..)| format!("{method} {}", shape(path))).collect();
+    let routes = crate::api::routes();
+    let routed: BTreeSet<_> = routes.iter().map(|route| format!("{} {}", route.method, shape(route.path))).collect();
+    assert_eq!(known, routed);
+}
+
+#[tokio::test]
+async fn a_call_is_made_by_whoever_may_and_by_nobody_else() {
+    let world = World::new().await;
+    let admin = world.admin();
+    let (_, stranger) = world.tenant("Stranger").await;
+    for (method, template, needs, body) in table() {
+        let objects = Objects::new(&world).await;
+        let path = objects.fill(template);
+        let told = async |key: Option<&str>| status(&world, key, method, &path, &body).await;
+        let what = format!("{method} {template}");
+        let denied = |may: bool| if may { "not 401, 403" } else { "403" };
+        if let Nothing = needs {
+            assert_eq!(told(None).await, 200, "{what} without a key");
+            continue;
+        }
+        assert_eq!(told(None).await, 401, "{what} without a key");
+        assert_eq!(told(Some("sk_live_wrong")).await, 401, "{what} with a wrong key");
+        for role in ROLES {
+            let objects = Objects::new(&world).await;
+            let key = world.key(objects.tenant(), role).await;
+            let may = match needs {
+                Role(least, _) => rank(role) >= rank(least),
+                _ => false,
+            };
+            let told = status(&world, Some(&key), method, &objects.fill(template), &body).await;
+            assert_eq!(!matches!(told, 401 | 403), may, "{what} as {role}: {told}, expected {}", denied(may));
+            if may && template != "/v1/listen/{listener}/results" {
+                assert!(!matches!(told, 404 | 500..), "{what} as {role}: {told}");
+            }
+        }
+        check_scopes(&world, (method, template, &body), needs).await;
+        let foreign = told(Some(&stranger)).await;
+        match needs {
+            Role(..) if template.contains('{') && !template.contains("{type}") => {
+                assert_eq!(foreign, 404, "{what} with another tenant's key");
+            }
+            Role(..) => assert!(foreign < 500 && !matches!(foreign, 401 | 403), "{what}: {foreign}"),
+            _ => assert_eq!(foreign, 403, "{what} with another tenant's key"),
+        }
+        let (path, body) = as_platform(method, &path, &body, objects.tenant());
+        let told = status(&world, Some(&admin), method, &path, &body).await;
+        let unknown_listener = template == "/v1/listen/{listener}/results" && told == 404;
+        assert!((200..300).contains(&told) || told == 409 || unknown_listener, "{what} as platform: {told}");
+    }
+}
+
+fn rank(role: &str) -> usize {
+    ROLES.iter().position(|known| *known == role).unwrap()
+}
+
+/// A key narrowed to the scope may; one narrowed to every other scope may not.
+async fn check_scopes(world: &World, (method, template, body): (&str, &str, &Value), needs: Needs) {
+    let Role(_, scope) = needs else { return };
+    let all = crate::auth::Permission::ALL.iter().map(|permission| permission.name());
+    let others: Vec<_> = all.filter(|name| *name != scope).collect();
+    for (scopes, may) in [(vec![scope], true), (others, false)] {
+        let objects = Objects::new(world).await;
+        let mut scopes: Vec<_> = scopes.into_iter().collect();
+        // A key can only give on what it has itself.
+        if template == "/v1/api-keys" && method == "POST" && may {
+            scopes.push("tenant:read");
+        }
+        let wanted = json!({ "name": "narrow", "role": "owner", "scopes": scopes });
+        let key = world.call(&objects.owner, "POST", "/v1/api-keys", wanted).await.expect(201);
+        let told = status(world, key["key"].as_str(), method, &objects.fill(template), body).await;
+        assert_eq!(told != 403, may, "{method} {template} with the scopes {scopes:?}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn a_credential_is_looked_at_before_the_body() {
+    let world = World::new().await;
+    let (tenant, _) = world.tenant("One").await;
+    let viewer = world.key(&tenant, "viewer").await;
+    let unread = || Body::from_stream(futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>());
+    let request = Request::post("/v1/events").body(unread()).unwrap();
+    world.send(request).await.expect_error(401, "unauthorized", None);
+    let request = Request::post("/v1/events").header("authorization", format!("Bearer {viewer}"));
+    world.send(request.body(unread()).unwrap()).await.expect_error(403, "forbidden", None);
+}
+
+#[tokio::test]
+async fn lists_show_a_tenant_only_its_own() {
+    let world = World::new().await;
+    let objects = Objects::new(&world).await;
+    let (stranger_id, stranger) = world.tenant("Stranger").await;
+    for path in ["webhooks", "events", "deliveries", "replays", "event-types", "audit-log", "api-keys", "tenants"] {
+        let list = world.get(&stranger, &format!("/v1/{path}")).await;
+        let text = list.to_string();
+        for (name, id) in objects.named.iter().filter(|(name, _)| !["type", "listener"].contains(name)) {
+            assert!(!text.contains(id.as_str()), "{path} shows the {name} of another tenant");
+        }
+        let foreign = format!("/v1/{path}?tenant_id={}", objects.tenant());
+        let told = world.call(&stranger, "GET", &foreign, Value::Null).await.status.as_u16();
+        assert_eq!(told, if path == "tenants" { 400 } else { 404 }, "{path}");
+    }
+    let stats = world.get(&stranger, "/v1/stats").await;
+    assert_eq!((&stats["tenant_id"], &stats["totals"]["deliveries"]), (&json!(stranger_id), &json!(0)));
+}

@@ -1,6 +1,6 @@
 //! `kill -9` at random moments: nothing that was answered 2xx is lost, duplicates are bounded, order holds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,13 +67,16 @@ async fn kill_9_thirty_times_under_load_loses_nothing_and_keeps_order() {
         stage.receiver.next_life();
         server = stage.deployment.start().await;
     }
-    server.api.drained(&stage.tenant, Duration::from_secs(90)).await;
+    let totals = server.api.drained(&stage.tenant, Duration::from_secs(90)).await;
 
+    let mut delivered = 0;
     for event_type in TYPES {
         let requests = stage.requests(event_type);
+        delivered += requests.iter().map(Request::event).collect::<HashSet<_>>().len();
         stage.ledger.assert_all_arrived(event_type, &requests);
         assert_duplicates_are_bounded(event_type, &requests);
     }
+    assert_eq!(totals["succeeded"], delivered, "the statistics stay exact: {totals:#}");
     assert_in_order(&stage.requests("load.strict"), |_| String::new());
     assert_in_order(&stage.requests("load.keyed"), |request| (serial(request) % 8).to_string());
     println!("{} events were answered 2xx", stage.ledger.count());

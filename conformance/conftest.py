@@ -223,6 +223,6 @@ def one_byte_changes(delivery):
     yield delivery.with_body(delivery.body + b" ")
 
 
-def python():
-    """The interpreter whose environment has everything."""
-    return sys.executable
+def program(name):
+    """A command of the environment that we run in."""
+    return str(pathlib.Path(sys.executable).parent / name)

@@ -2,7 +2,7 @@
 
 import subprocess
 
-from conftest import python
+from conftest import program
 
 CHECKS = ",".join(
     [
@@ -17,7 +17,7 @@ CHECKS = ",".join(
 
 def explore(server, key):
     command = [
-        *(python(), "-m", "schemathesis", "run", f"{server.url}/openapi.json"),
+        *(program("schemathesis"), "run", f"{server.url}/openapi.json"),
         *("--header", f"Authorization: Bearer {key}"),
         *("--checks", CHECKS, "--seed", "20261121", "--max-examples", "25", "--phases", "examples,coverage,fuzzing,stateful"),
         *("--generation-database", "none", "--workers", "2", "--request-timeout", "20", "--no-color"),

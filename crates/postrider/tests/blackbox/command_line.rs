@@ -157,7 +157,8 @@ async fn a_wrong_setting_is_named_and_ends_with_an_exit_code() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_closed_pipe_is_no_crash() {
     let _machine = shared_machine().await;
-    let mut command = Deployment::strict().command(&["completions", "bash"]);
+    let deployment = Deployment::strict();
+    let mut command = deployment.command(&["completions", "bash"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().await.unwrap();
@@ -168,7 +169,8 @@ async fn a_closed_pipe_is_no_crash() {
 async fn sign_reads_standard_input() {
     let _machine = shared_machine().await;
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-    let mut command = Deployment::strict().command(&["sign", "--secret", secret, "-"]);
+    let deployment = Deployment::strict();
+    let mut command = deployment.command(&["sign", "--secret", secret, "-"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"{}").await.unwrap();
     assert!(said(&child.wait_with_output().await.unwrap()).contains("v1,"));

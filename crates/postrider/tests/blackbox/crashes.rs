@@ -60,7 +60,7 @@ async fn kill_9_thirty_times_under_load_loses_nothing_and_keeps_order() {
     let mut chance = Chance::new("kill -9");
     let (stage, mut server) = Stage::set().await;
     for _ in 0..30 {
-        let events = 1 + chance.below(400);
+        let events = 1 + chance.below(1000);
         let load = stage.load(&server.api, events, &mut chance).await;
         server.kill().await;
         load.ended().await;
@@ -106,18 +106,19 @@ fn assert_duplicates_are_bounded(event_type: &str, requests: &[Request]) {
 /// Without direct repetitions, the event ids (which grow with acceptance) of each sequence strictly increase: nothing
 /// arrives late, and nothing comes again once a later one was sent.
 pub(crate) fn assert_in_order(requests: &[Request], sequence: impl Fn(&Request) -> String) {
-    let mut last: HashMap<String, &Request> = HashMap::new();
+    let mut sequences: HashMap<String, Vec<&Request>> = HashMap::new();
     for request in requests {
-        let name = sequence(request);
-        if let Some(before) = last.insert(name.clone(), request) {
-            assert!(
-                before.event() <= request.event(),
-                "{} (life {}) came after {} (life {}) in sequence {name:?}",
-                request.event(),
-                request.life,
-                before.event(),
-                before.life,
-            );
-        }
+        sequences.entry(sequence(request)).or_default().push(request);
+    }
+    for (name, requests) in sequences {
+        let late = (1..requests.len()).find(|at| requests[at - 1].event() > requests[*at].event());
+        let Some(late) = late else { continue };
+        let around = &requests[late.saturating_sub(4)..(late + 4).min(requests.len())];
+        let shown = around.iter().map(|it| format!("{} in life {} at {:?}", it.event(), it.life, it.at));
+        panic!(
+            "{} came too late in sequence {name:?}:\n{}",
+            requests[late].event(),
+            shown.collect::<Vec<_>>().join("\n")
+        );
     }
 }

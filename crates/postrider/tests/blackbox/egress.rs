@@ -260,10 +260,9 @@ async fn each_way_to_fail_is_recorded_with_its_own_class() {
     for (url, class, status) in expected {
         let delivery = deliver_to(&server, &url, 1000).await;
         assert_eq!(summary(&delivery), ("failed", class, status), "{delivery:#}");
-        assert_eq!(
-            delivery["attempts"][0]["remote_address"],
-            if class == "connect" { delivery["attempts"][0]["remote_address"].clone() } else { json!("127.0.0.1") }
-        );
+        if class != "connect" {
+            assert_eq!(delivery["attempts"][0]["remote_address"], "127.0.0.1", "{delivery:#}");
+        }
     }
     let delivery = deliver_to(&server, &babbling.url(), 1000).await;
     assert_eq!(delivery["status"], "failed", "a reply that is no HTTP is no success: {delivery:#}");

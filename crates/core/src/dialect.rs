@@ -44,8 +44,8 @@ pub struct UnknownDialect;
 #[derive(Clone, Debug)]
 pub struct Envelope<'a> {
     pub event_id: EventId,
-    /// The id the publisher chose, shown instead of `event_id`. Goes into headers: see
-    /// [`check_external_id`](crate::ids::check_external_id).
+    /// The id the publisher chose, shown instead of `event_id`. Visible ASCII without a dot, as ingest has checked: it
+    /// stands in headers and, between dots, in what is signed.
     pub external_id: Option<&'a str>,
     pub event_type: &'a str,
     pub occurred_at: UnixMs,

@@ -10,7 +10,6 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
-use crate::limits;
 use crate::time::UnixMs;
 
 /// The text is not an identifier of the expected kind.
@@ -83,17 +82,6 @@ uuid_id!(
     /// An event: a UUIDv7 whose time and counter bits are its [`Sequence`] number.
     EventId, "evt_", "event"
 );
-
-/// Checks an event id chosen by its publisher: visible ASCII without a dot, since it stands in headers and, with dots
-/// around it, in what is signed.
-///
-/// # Errors
-/// The id is empty, too long or has another character.
-pub fn check_external_id(id: &str) -> Result<(), InvalidId> {
-    let fits = (1..=limits::EXTERNAL_ID_BYTES_MAX).contains(&id.len());
-    let clean = id.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'.');
-    if fits && clean { Ok(()) } else { Err(InvalidId("event")) }
-}
 
 /// One delivery of one event to one webhook: an integer below 2^53, so that JavaScript reads it exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -201,16 +189,5 @@ mod tests {
         assert_eq!(id.0.hyphenated().to_string().parse::<WebhookId>().unwrap(), id);
         assert!("ten_x".parse::<WebhookId>().is_err());
         assert!(id.to_string().parse::<TenantId>().is_err());
-    }
-
-    #[test]
-    fn a_publishers_event_id_must_be_fit_for_a_header_and_for_signing() {
-        let longest = "x".repeat(limits::EXTERNAL_ID_BYTES_MAX);
-        for good in ["a", "order:17/paid", "01jdc233-4dae-7776", &longest] {
-            assert!(check_external_id(good).is_ok(), "{good:?}");
-        }
-        for bad in ["", "a b", "a.b", "a\r\nx: y", "é", "a\u{7f}", &format!("{longest}x")] {
-            assert!(check_external_id(bad).is_err(), "{bad:?}");
-        }
     }
 }

@@ -17,3 +17,8 @@ pub mod signing;
 pub mod subscription;
 pub mod time;
 pub mod webhook;
+
+/// Runs the Rust listings of the page for receivers.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/verifying-signatures.md")]
+struct VerifyingSignatures;

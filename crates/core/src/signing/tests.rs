@@ -91,6 +91,16 @@ fn standard_webhooks_own_vector_is_met() {
 }
 
 #[test]
+fn standard_webhooks_own_ed25519_vector_is_met() {
+    let at = UnixMs(1_614_265_330_000);
+    let body = r#"{"test": 2432232314}"#;
+    let key = secrets("whsk_VEVTVFNJR05JTkdLRVlET05PVFVTRVRISVNGT1JBTlk=", None);
+    let signed = sign(Dialect::Standard, &key, "msg_p5jXN8AQM9LWM0D4loKWxJek", at, body);
+    let expected = "v1a,tQ9V2XOqn7jL/DQenEFpqIugdBVtiMmER5mhSkXBNwM0mkATuDe6KYYUuxqtaiHeYGb7KaaBRdM5WqyeFiL8Ag==";
+    assert_eq!(signed, [("webhook-signature".to_owned(), expected.to_owned())]);
+}
+
+#[test]
 fn the_public_key_of_an_ed25519_secret_is_the_published_one() {
     let expected = format!("whpk_{}", BASE64.encode(hex::decode(PUBLIC).unwrap()));
     let seed_and_public = [SEED.to_vec(), hex::decode(PUBLIC).unwrap()].concat();

@@ -33,7 +33,7 @@ mod tests;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
@@ -46,7 +46,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use tokio::sync::mpsc;
 
 use self::backlog::Backlog;
-use self::checkpoint::{Checkpointer, LOG_PAGES_MAX};
+use self::checkpoint::{Checkpointer, LOG_PAGES_MAX, Log};
 use self::connection::Directory;
 use self::partition::Kind;
 use self::readers::Readers;
@@ -108,21 +108,25 @@ impl SqliteStore {
     /// Another process holds the directory ([`Error::Unavailable`]), a newer Postrider wrote it, or it cannot be
     /// read or written.
     pub fn open(directory: &Path) -> Result<SqliteStore> {
+        SqliteStore::open_with(directory, LOG_PAGES_MAX)
+    }
+
+    fn open_with(directory: &Path, log_pages_max: u32) -> Result<SqliteStore> {
         let directory = Arc::new(Directory::lock(directory)?);
         let mut conn = connection::open_writer(&directory)?;
-        let log_pages = Arc::new(AtomicU32::new(0));
-        let told = log_pages.clone();
+        let log = Arc::new(Log::default());
+        let told = log.clone();
         conn.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
-            told.store(pages.unsigned_abs(), Relaxed);
+            told.pages.store(pages.unsigned_abs(), Relaxed);
             Ok(())
         }))?;
-        let session = Session::new(conn, 0);
-        let last = greatest_number(&session.conn)?;
-        let session = Session::new(session.conn, last);
+        let last = greatest_number(&conn)?;
+        let session = Session::new(conn, last);
         let stop = Arc::new(AtomicBool::new(false));
         let checkpointer = Checkpointer {
             conn: connection::open_checkpointer(&directory.database())?,
-            log_pages: log_pages.clone(),
+            log: log.clone(),
+            log_pages_max,
             stop: stop.clone(),
         };
         let checkpointer = spawn("store-checkpoint", move || checkpointer.run())?;
@@ -132,9 +136,9 @@ impl SqliteStore {
             session,
             commands: received,
             backlog: backlog.clone(),
-            log_pages,
+            log,
             checkpointer: checkpointer.thread().clone(),
-            log_pages_max: LOG_PAGES_MAX,
+            log_pages_max,
         };
         let writer = spawn("store-writer", move || writer.run())?;
         Ok(SqliteStore {

@@ -179,7 +179,7 @@ pub(crate) async fn steps_move_cursor_and_counters_and_survive_a_restart(mut wor
     world.crash().await;
     let unfinished = world.store().replay_unfinished().await.unwrap();
     let expected = ReplayRecord { done: 1, queued: 2, cursor: 42, ..replay.clone() };
-    assert_eq!(unfinished, [expected.clone()]);
+    assert_eq!(unfinished, std::slice::from_ref(&expected));
     let job = world.refill(webhook(2)).await.jobs.remove(0);
     assert_eq!((job.replay_id, job.trigger), (Some(replay.id), Trigger::Replay));
     assert!(world.record(outcome_of(&job, Some(ok(1, world.now)), RecordedOutcome::Succeeded)).await);
@@ -220,6 +220,6 @@ pub(crate) async fn replays_are_seen_only_in_their_scope(world: World) {
     assert!(world.store().replay_list(other, page(10)).await.unwrap().items.is_empty());
     for scope in [own, Scope::Platform] {
         assert_eq!(world.store().replay_get(scope, replay.id).await.unwrap().as_ref(), Some(&replay));
-        assert_eq!(world.store().replay_list(scope, page(10)).await.unwrap().items, [replay.clone()]);
+        assert_eq!(world.store().replay_list(scope, page(10)).await.unwrap().items, std::slice::from_ref(&replay));
     }
 }

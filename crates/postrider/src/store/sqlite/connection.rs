@@ -19,6 +19,8 @@ const WRITER_CACHE_KIB: i64 = 64 * 1024;
 const READER_CACHE_KIB: i64 = 8 * 1024;
 /// Statements kept prepared: about 40 fixed ones and a dozen for each of the days in use.
 const STATEMENTS_CACHED: usize = 256;
+/// What of a log that had grown longer is kept when it starts over.
+const LOG_BYTES_KEPT: i64 = 64 * 1024 * 1024;
 /// A checkpoint can hold the lock while the writer wants it.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -69,6 +71,7 @@ pub(super) fn open_writer(directory: &Directory) -> Result<Connection> {
     }
     prepare(&conn, WRITER_CACHE_KIB)?;
     conn.pragma_update(None, "synchronous", "full")?;
+    conn.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
     migrate(&mut conn)?;
     Ok(conn)
 }

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::accept::find_external;
 use super::paging::paged;
-use super::partition::{self, Day, FIRST_SPAN, Kind};
+use super::partition::{self, Day, Kind};
 use super::queue::{PENDING_COLUMNS, PendingRow, pending_at};
 use super::row::{
     ATTEMPT_COLUMNS, EVENT_COLUMNS, Sql, attempt_at, attempt_error_at, event_at, event_id, replay_at, source_code,
@@ -122,7 +122,10 @@ fn event_numbers(
 
 /// Numbers handed out in `since..until`.
 pub(super) fn bounds(since: Option<UnixMs>, until: Option<UnixMs>) -> (i64, i64) {
-    (since.map_or(0, Sequence::floor), until.map_or(i64::MAX, Sequence::floor))
+    /// 9999-12-31, the last day that can be written.
+    const LAST_MS: i64 = 253_402_300_799_999;
+    let floor = |at: UnixMs| Sequence::floor(UnixMs(at.0.clamp(0, LAST_MS)));
+    (since.map_or(0, floor), until.map_or(i64::MAX, floor))
 }
 
 // ---- deliveries ----------------------------------------------------------------------------------------------------------
@@ -196,29 +199,31 @@ pub(super) fn event_numbers_of(conn: &Connection, event: i64) -> Result<Vec<(i64
         }
         Ok(())
     };
-    add("SELECT n FROM pending WHERE event = ?1 AND n > ?2 AND n <= ?3", Place::Pending, event, event + FIRST_SPAN)?;
-    add(
-        "SELECT n FROM pending INDEXED BY pending_late WHERE event = ?1 AND n - event > 1000 AND n > ?2 AND n <= ?3",
-        Place::Pending,
-        0,
-        i64::MAX,
-    )?;
-    let from = Day::of_number(event);
-    let near = Day::of_number(event + FIRST_SPAN);
+    let last = event + fanout(conn, event)?;
+    add("SELECT n FROM pending WHERE event = ?1 AND n > ?2 AND n <= ?3", Place::Pending, event, last)?;
+    let late = "WHERE event = ?1 AND n - event > 1000 AND n > ?2 AND n <= ?3";
+    add(&format!("SELECT n FROM pending INDEXED BY pending_late {late}"), Place::Pending, 0, i64::MAX)?;
+    let (from, near) = (Day::of_number(event), Day::of_number(last));
     for day in partition::days(conn, Kind::History)?.into_iter().filter(|day| *day >= from) {
         let table = format!("deliveries_{}", day.suffix());
         if day <= near {
             let sql = format!("SELECT n FROM {table} WHERE event = ?1 AND n > ?2 AND n <= ?3");
-            add(&sql, Place::Finished, event, event + FIRST_SPAN)?;
+            add(&sql, Place::Finished, event, last)?;
         }
-        let sql = format!(
-            "SELECT n FROM {table} INDEXED BY {table}_late \
-             WHERE event = ?1 AND n - event > 1000 AND n > ?2 AND n <= ?3"
-        );
-        add(&sql, Place::Finished, 0, i64::MAX)?;
+        add(&format!("SELECT n FROM {table} INDEXED BY {table}_late {late}"), Place::Finished, 0, i64::MAX)?;
     }
     found.sort_unstable_by_key(|(n, _)| *n);
     Ok(found)
+}
+
+/// How many first deliveries an event had; 0 when the event is gone.
+fn fanout(conn: &Connection, event: i64) -> Result<i64> {
+    let day = Day::of_number(event);
+    if !partition::exists(conn, Kind::History, day)? {
+        return Ok(0);
+    }
+    let sql = format!("SELECT fanout FROM events_{} WHERE n = ?", day.suffix());
+    Ok(conn.prepare_cached(&sql)?.query_row([event], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
 pub(super) fn attempts(conn: &Connection, id: DeliveryId) -> Result<Vec<Attempt>> {

@@ -4,12 +4,12 @@
 //! meanwhile can neither be missed nor taken twice.
 
 use postrider_core::delivery::DeliveryStatus;
-use postrider_core::ids::{ReplayId, Sequence, TenantId};
+use postrider_core::ids::{ReplayId, TenantId};
 use postrider_core::time::UnixMs;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::audit;
-use super::history::{event_numbers_of, webhooks_of};
+use super::history::{bounds, event_numbers_of, webhooks_of};
 use super::paging::paged;
 use super::partition::{self, Day, Kind};
 use super::queue::add_replays;
@@ -59,8 +59,8 @@ pub(super) fn next(conn: &Connection, select: &ReplaySelect, cursor: i64, limit:
 
 /// The `limit` least matches above `cursor`, ascending.
 fn matches(conn: &Connection, select: &ReplaySelect, cursor: i64, limit: usize) -> Result<Vec<Match>> {
-    let low = Sequence::floor(select.since).max(cursor.saturating_add(1));
-    let high = Sequence::floor(select.until);
+    let (since, high) = bounds(Some(select.since), Some(select.until));
+    let low = since.max(cursor.saturating_add(1));
     let mut found = Vec::new();
     for day in partition::days(conn, Kind::History)? {
         if day.end_number() <= low || found.len() >= limit {
@@ -99,7 +99,7 @@ fn deliveries_of_day(
         "SELECT n, event, webhook, status, type, tenant FROM {table} INDEXED BY {table}_{index} \
          WHERE webhook = ? {only} AND n >= ? AND n < ? ORDER BY n"
     ))?;
-    let first_event = Sequence::floor(select.since);
+    let (first_event, _) = bounds(Some(select.since), None);
     let start = found.len();
     for webhook in webhooks {
         let mut rows = rows.query(params![webhook.0.into_bytes(), low, high])?;

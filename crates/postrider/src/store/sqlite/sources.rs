@@ -100,8 +100,9 @@ impl<'a> Sources<'a> {
         let Owners::Webhooks { pending, .. } = &self.owners else {
             let mut select =
                 self.conn.prepare_cached("SELECT n FROM pending WHERE n >= ? AND n < ? ORDER BY n DESC LIMIT ?")?;
-            let numbers = select.query_map(params![self.low, before, limit], |row| row.get(0))?;
-            return numbers.map(|n| Ok(found.push((n?, PENDING)))).collect();
+            let all = select.query_map(params![self.low, before, limit], |row| Ok((row.get(0)?, PENDING)))?;
+            found.extend(all.collect::<Sql<Vec<_>>>()?);
+            return Ok(());
         };
         let mut select = self.conn.prepare_cached(
             "SELECT n FROM pending INDEXED BY pending_order \

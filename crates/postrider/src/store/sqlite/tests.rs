@@ -2,13 +2,18 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use postrider_core::delivery::DeliveryStatus;
+use postrider_core::time::UnixMs;
+use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::SqliteStore;
-use crate::store::Store;
+use super::{SqliteStore, connection, history, replay, sources, stats};
 use crate::store::conformance::Backend;
+use crate::store::conformance::world::*;
+use crate::store::*;
 
 struct Directory(TempDir);
 
@@ -25,4 +30,273 @@ impl Backend for Directory {
 
 mod suite {
     crate::store::conformance::suite!(super::super::backend);
+}
+
+impl SqliteStore {
+    /// Leaves room for `pages` more pages of the database file, as a disk that is nearly full would.
+    async fn leave_room(&self, pages: u32) {
+        self.write(0, move |session| {
+            let used: u32 = session.conn.pragma_query_value(None, "page_count", |row| row.get(0))?;
+            let free: u32 = session.conn.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+            assert_eq!(free, 0, "pages that are free would be used first");
+            let set = format!("PRAGMA max_page_count = {}", used.saturating_add(pages));
+            Ok(session.conn.query_row(&set, [], |_| Ok(()))?)
+        })
+        .await
+        .unwrap();
+    }
+}
+
+/// A world, and the store in it by its own type.
+async fn world(directory: &TempDir) -> (World, Arc<SqliteStore>) {
+    struct Opened(Arc<SqliteStore>);
+
+    #[async_trait]
+    impl Backend for Opened {
+        async fn open(&self) -> Arc<dyn Store> {
+            self.0.clone()
+        }
+    }
+    let store = Arc::new(SqliteStore::open(directory.path()).unwrap());
+    (World::new(Box::new(Opened(store.clone()))).await, store)
+}
+
+fn large(world: &mut World) -> NewEvent {
+    let mut event = world.event(tenant(1), &[webhook(1)]);
+    event.data = format!("\"{}\"", "x".repeat(400_000)).into();
+    event
+}
+
+#[tokio::test]
+async fn a_second_store_in_the_same_directory_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let first = SqliteStore::open(directory.path()).unwrap();
+    let refused = SqliteStore::open(directory.path()).unwrap_err();
+    assert!(matches!(refused, Error::Unavailable(_)));
+    assert!(refused.to_string().contains(directory.path().to_str().unwrap()), "{refused}");
+    first.ping().await.unwrap();
+    first.close().await.unwrap();
+    drop(first);
+    SqliteStore::open(directory.path()).unwrap();
+}
+
+#[test]
+fn a_store_of_a_newer_version_is_refused_and_not_touched() {
+    let directory = TempDir::new().unwrap();
+    drop(SqliteStore::open(directory.path()).unwrap());
+    let file = directory.path().join("postrider.db");
+    Connection::open(&file).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let error = SqliteStore::open(directory.path()).unwrap_err();
+    assert!(format!("{error:#}").contains("newer Postrider"), "{error:#}");
+    let version: u32 =
+        Connection::open(&file).unwrap().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, 99);
+}
+
+#[tokio::test]
+async fn a_full_store_refuses_writes_still_reads_and_goes_on_when_there_is_room() {
+    let directory = TempDir::new().unwrap();
+    let (mut world, store) = world(&directory).await;
+    let before = world.send(tenant(1), &[webhook(1)]).await;
+    store.leave_room(4).await;
+    let event = large(&mut world);
+    for _ in 0..2 {
+        let error = world.store().accept(vec![event.clone()], world.now).await.unwrap_err();
+        assert!(matches!(error, Error::Full), "{error:?}");
+    }
+    assert_eq!(world.delivery(before.delivery(0)).await.status, DeliveryStatus::Pending);
+    assert_eq!(world.store().gauges(world.now).await.unwrap().pending, 1);
+    assert_eq!(world.store().events(all_events(Scope::Platform)).await.unwrap().items.len(), 1);
+    world.succeed(&before).await;
+
+    store.leave_room(u32::MAX).await;
+    let after = world.accept(event).await;
+    assert!(after.id > before.id);
+    assert_eq!(world.store().events(all_events(Scope::Platform)).await.unwrap().items.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_fails_takes_no_other_of_its_commit_with_it() {
+    let directory = TempDir::new().unwrap();
+    let (mut world, store) = world(&directory).await;
+    let mut calls = Vec::new();
+    for number in 0..90 {
+        let fails = number % 3 == 1;
+        let mut events = vec![world.event(tenant(1), &[webhook(1)])];
+        if fails {
+            // The first event of the call is written before the second is found to be impossible.
+            events.push(world.event(tenant(1), &[webhook(1); 1001]));
+        }
+        let (store, now) = (store.clone(), world.now);
+        calls.push(tokio::spawn(async move { (fails, store.accept(events, now).await) }));
+    }
+    for call in calls {
+        let (fails, accepted) = call.await.unwrap();
+        assert_eq!(accepted.is_err(), fails, "{accepted:?}");
+    }
+    assert_eq!(world.store().gauges(world.now).await.unwrap().pending, 60);
+    assert_eq!(world.store().events(all_events(Scope::Platform)).await.unwrap().items.len(), 60);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_day_first_written_by_a_command_that_failed_is_written_by_the_next() {
+    let directory = TempDir::new().unwrap();
+    let (mut world, store) = world(&directory).await;
+    world.send(tenant(1), &[webhook(1)]).await;
+    store.leave_room(30).await;
+    world.pass(DAY);
+    let event = large(&mut world);
+    assert!(world.store().accept(vec![event], world.now).await.is_err());
+    let sent = world.send(tenant(1), &[webhook(1)]).await;
+    world.succeed(&sent).await;
+    assert_eq!(world.delivery(sent.delivery(0)).await.status, DeliveryStatus::Succeeded);
+}
+
+#[tokio::test]
+async fn what_was_answered_is_in_the_files_at_that_moment() {
+    let directory = TempDir::new().unwrap();
+    let (mut world, _store) = world(&directory).await;
+    for round in 0..5 {
+        let kept = world.send(tenant(1), &[webhook(1)]).await;
+        let done = world.send(tenant(1), &[webhook(2)]).await;
+        world.succeed(&done).await;
+        // What a machine would find after the process was killed now.
+        let found = TempDir::new().unwrap();
+        for file in ["postrider.db", "postrider.db-wal"] {
+            std::fs::copy(directory.path().join(file), found.path().join(file)).unwrap();
+        }
+        let store = SqliteStore::open(found.path()).unwrap();
+        let lanes = store.begin(world.now).await.unwrap();
+        assert_eq!(lanes, [LaneSummary { webhook_id: webhook(1), parked: round + 1, next_due: world.now }]);
+        assert!(store.event(Scope::Platform, &EventKey::Id(kept.id)).await.unwrap().is_some());
+        let delivery = store.delivery(Scope::Platform, done.delivery(0)).await.unwrap().unwrap();
+        assert_eq!(delivery.status, DeliveryStatus::Succeeded);
+    }
+}
+
+#[tokio::test]
+async fn the_write_ahead_log_is_copied_back_and_does_not_grow_for_ever() {
+    let directory = TempDir::new().unwrap();
+    const LOG_PAGES: u32 = 128;
+    let store = SqliteStore::open_with(directory.path(), LOG_PAGES).unwrap();
+    let mut world = World::new(Box::new(backend())).await;
+    let log = directory.path().join("postrider.db-wal");
+    let mut longest = 0;
+    for _ in 0..200 {
+        store.accept(vec![large(&mut world)], world.now).await.unwrap();
+        longest = longest.max(std::fs::metadata(&log).unwrap().len());
+    }
+    // 80 MB went through it; it starts over at twice 1 MB, and some events slip in before that.
+    assert!(longest < 20_000_000, "{longest}");
+}
+
+/// Steps of SQLite's machine that `work` takes on a connection of its own, in hundreds.
+fn steps<T>(directory: &TempDir, work: impl FnOnce(&Connection) -> Result<T>) -> (T, usize) {
+    let mut conn = connection::open_reader(&directory.path().join("postrider.db")).unwrap();
+    let steps = Arc::new(AtomicUsize::new(0));
+    let count = steps.clone();
+    conn.progress_handler(100, Some(move || count.fetch_add(1, Ordering::Relaxed) == usize::MAX)).unwrap();
+    let result = work(&conn).unwrap();
+    (result, steps.load(Ordering::Relaxed))
+}
+
+/// 20,000 events over two days: webhook 1 has nearly all, one in a hundred fails; webhook 2 of tenant 2 has ten.
+async fn history_of_20_000(world: &mut World) {
+    for day in 0..2 {
+        for _ in 0..10 {
+            let mut events: Vec<_> = (0..1000).map(|_| world.event(tenant(1), &[webhook(1)])).collect();
+            if day == 0 {
+                events[500] = world.event(tenant(2), &[webhook(2)]);
+            }
+            let accepted = world.store().accept(events.clone(), world.now).await.unwrap();
+            let outcomes = events.iter().zip(accepted).enumerate().map(|(index, (event, accepted))| {
+                let Accepted::New { id, first_delivery } = accepted else { panic!("{accepted:?}") };
+                let sent = Sent {
+                    id,
+                    first: first_delivery,
+                    tenant: event.tenant_id,
+                    event_type: event.event_type.clone(),
+                    webhooks: vec![event.deliveries[0].webhook_id],
+                };
+                match index % 100 {
+                    99 => sent.outcome(0, Some(bad(1, world.now)), RecordedOutcome::Failed),
+                    98 => sent.retry_at(0, bad(1, world.now), world.now + 60 * DAY),
+                    _ => sent.outcome(0, Some(ok(1, world.now)), RecordedOutcome::Succeeded),
+                }
+            });
+            assert!(world.store().record(outcomes.collect(), world.now).await.unwrap().into_iter().all(|done| done));
+            world.pass(MINUTE);
+        }
+        world.pass(DAY);
+    }
+}
+
+#[tokio::test]
+async fn what_users_ask_for_does_not_cost_a_walk_through_history() {
+    let directory = TempDir::new().unwrap();
+    let (mut world, store) = world(&directory).await;
+    history_of_20_000(&mut world).await;
+    let list = |query: &DeliveryQuery| {
+        steps(&directory, |conn| history::deliveries(conn, &sources::Sources::new(conn, &store.backlog, query)?, query))
+    };
+    let platform = DeliveryQuery { page: page(50), ..all_deliveries(Scope::Platform) };
+    let failed = DeliveryQuery { status: Some(DeliveryStatus::Failed), ..platform.clone() };
+    let of_one = DeliveryQuery { scope: Scope::Tenant(tenant(1)), webhook_id: Some(webhook(1)), ..failed.clone() };
+    let small = DeliveryQuery { scope: Scope::Tenant(tenant(2)), ..platform.clone() };
+    let pending = DeliveryQuery { status: Some(DeliveryStatus::Pending), ..of_one.clone() };
+    let middle = DeliveryQuery { until: Some(UnixMs(world.now.0 - 86_400_000)), ..of_one.clone() };
+    for (query, expected) in [(platform, 50), (failed, 50), (of_one, 50), (small, 10), (pending, 50), (middle, 50)] {
+        let (found, steps) = list(&query);
+        assert_eq!(found.items.len(), expected, "{query:?}");
+        assert!(steps < 200, "{steps} hundred steps for {query:?}");
+    }
+    // What nothing matches ends after a bounded scan and says where to go on.
+    let nothing = DeliveryQuery { event_type: Some("none".into()), ..all_deliveries(Scope::Tenant(tenant(1))) };
+    let (found, nothing_steps) = list(&nothing);
+    assert!(found.items.is_empty() && found.next.is_some());
+    assert!(nothing_steps < 20_000, "{nothing_steps}");
+
+    let newest = world.send(tenant(1), &[webhook(1)]).await;
+    let (found, cost) = steps(&directory, |conn| history::event_deliveries(conn, newest.id));
+    assert!(found.len() == 1 && cost < 20, "{cost}");
+    let query = EventQuery { page: page(50), ..all_events(Scope::Tenant(tenant(2))) };
+    let (found, cost) = steps(&directory, |conn| history::events(conn, &query));
+    assert!(found.items.len() == 10 && cost < 50, "{cost}");
+    let query = StatsQuery {
+        scope: Scope::Platform,
+        webhook_id: None,
+        since: world.now - 3 * DAY,
+        until: world.now,
+        bucket_ms: ROLLUP_MS,
+    };
+    let (found, cost) = steps(&directory, |conn| stats::stats(conn, &store.backlog, &query));
+    assert!(found.succeeded > 19_000 && cost < 20, "{cost}");
+    let select = ReplaySelect {
+        tenant_id: tenant(2),
+        since: world.now - 3 * DAY,
+        until: world.now,
+        types: Default::default(),
+        statuses: vec![DeliveryStatus::Succeeded],
+        webhook_id: None,
+        targets: ReplayTargets::Current,
+    };
+    let (found, cost) = steps(&directory, |conn| replay::next(conn, &select, 0, 100));
+    assert!(found.len() == 10 && cost < 100, "{cost}");
+}
+
+#[tokio::test]
+async fn identifiers_of_any_shape_are_answered_without_an_error() {
+    let directory = TempDir::new().unwrap();
+    let (world, _store) = world(&directory).await;
+    for n in [i64::MIN, -1, 0, 1, (1 << 53) - 1, 1 << 53, i64::MAX] {
+        let id = postrider_core::ids::DeliveryId(n);
+        assert!(world.store().delivery(Scope::Platform, id).await.unwrap().is_none());
+        assert!(world.store().attempts(id).await.unwrap().is_empty());
+        let before = Page { before: Some(n), limit: 5 };
+        let query = DeliveryQuery { page: before, ..all_deliveries(Scope::Platform) };
+        assert!(world.store().deliveries(query).await.unwrap().items.is_empty());
+        let at = Some(UnixMs(n));
+        let query = DeliveryQuery { since: at, until: at, ..all_deliveries(Scope::Tenant(tenant(1))) };
+        assert!(world.store().deliveries(query).await.unwrap().items.is_empty());
+    }
 }

@@ -1,11 +1,11 @@
 //! The one writer: a thread that commits everything that waits in one transaction.
 //!
 //! Each command runs in a savepoint of its own, so one that fails takes no other with it, and is answered after the
-//! commit. When the commit itself fails (a full disk), every command of the batch gets the error, nothing of it
-//! remains, and the writer goes on with the next batch.
+//! commit. When the commit fails, or SQLite gives the whole transaction up (both mean a full disk), every command of
+//! the batch gets the error, nothing of it remains, and the writer goes on with the next batch.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -15,6 +15,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::backlog::{Backlog, Move};
+use super::checkpoint::{Log, checkpoint};
 use super::hot::HotDays;
 use crate::store::{Error, Result};
 
@@ -140,8 +141,7 @@ pub(super) struct Writer {
     pub(super) session: Session,
     pub(super) commands: mpsc::Receiver<Box<dyn Command>>,
     pub(super) backlog: Arc<Mutex<Backlog>>,
-    /// Pages in the write-ahead log.
-    pub(super) log_pages: Arc<AtomicU32>,
+    pub(super) log: Arc<Log>,
     /// Woken after commits.
     pub(super) checkpointer: std::thread::Thread,
     /// Pages in the log that make a checkpoint worth while.
@@ -164,6 +164,7 @@ impl Writer {
             for command in batch.drain(..) {
                 command.answer();
             }
+            self.finish_log();
         }
     }
 
@@ -197,8 +198,17 @@ impl Writer {
             backlog.apply(&self.session.moves);
             self.session.moves.clear();
         }
-        if self.log_pages.load(Relaxed) >= self.log_pages_max {
+        if self.log.pages.load(Relaxed) >= self.log_pages_max {
             self.checkpointer.unpark();
+        }
+    }
+
+    /// Lets the log start over, if the checkpointer has come close enough to its end.
+    fn finish_log(&self) {
+        if self.log.finish.swap(false, Relaxed)
+            && let Err(error) = checkpoint(&self.session.conn)
+        {
+            tracing::warn!(%error, "store: a checkpoint failed; the log goes on growing");
         }
     }
 }

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::call::{Call, Reply};
 use super::error::{ApiError, Code, Result};
 use super::route::{Access, Returns, Route, tagged};
+use crate::telemetry;
 
 pub(super) fn routes() -> Vec<Route> {
     let routes = vec![
@@ -20,6 +21,9 @@ pub(super) fn routes() -> Vec<Route> {
             .says("Can it do its work?", "The store answers, and the process is not stopping.")
             .gives::<Health>(200, "It can")
             .fails(&[Code::Unavailable, Code::ShuttingDown]),
+        Route::new(Method::GET, "/metrics", Access::Open, metrics)
+            .says("Metrics", "In Prometheus' text format.")
+            .success(200, "The metrics", Returns::Other("text/plain")),
         Route::new(Method::GET, "/openapi.json", Access::Open, openapi).says("This document", "").success(
             200,
             "OpenAPI 3.1",
@@ -48,6 +52,10 @@ async fn readyz(call: Call) -> Result<Reply> {
     }
     call.app().store.ping().await?;
     Reply::ok(&Health { status: "ready" })
+}
+
+async fn metrics(_: Call) -> Result<Reply> {
+    Ok(Reply::other("text/plain; version=0.0.4; charset=utf-8", telemetry::render_metrics()))
 }
 
 async fn openapi(call: Call) -> Result<Reply> {

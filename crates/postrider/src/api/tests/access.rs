@@ -25,6 +25,7 @@ fn table() -> Vec<(&'static str, &'static str, Needs, Value)> {
     vec![
         ("GET", "/healthz", Nothing, Value::Null),
         ("GET", "/readyz", Nothing, Value::Null),
+        ("GET", "/metrics", Nothing, Value::Null),
         ("GET", "/openapi.json", Nothing, Value::Null),
         ("GET", "/docs", Nothing, Value::Null),
         ("POST", "/v1/partners", Platform, json!({ "name": "P" })),

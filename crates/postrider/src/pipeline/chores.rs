@@ -123,6 +123,8 @@ impl Chores {
     async fn disable(&self, webhook: WebhookId, reason: &str) {
         if let Err(error) = self.try_disable(webhook, reason).await {
             tracing::warn!(%error, %webhook, "a webhook could not be disabled");
+            // Its lane may have shut already: it goes by the catalog again.
+            self.shards.send(webhook, Message::Changed(webhook));
         }
     }
 

@@ -234,10 +234,21 @@ impl Dispatcher {
             }
         }
         if next == Transition::FailedAndDisable {
-            self.actions.push_back(Action::Disable(webhook_id));
+            self.shut(webhook_id, now);
         }
         self.settle(queued, attempt, next, now);
         self.touch(webhook_id, now);
+    }
+
+    /// The endpoint wants nothing more: nothing goes out while the webhook is being disabled.
+    fn shut(&mut self, webhook_id: WebhookId, now: UnixMs) {
+        let lane = self.lane(webhook_id, now);
+        lane.status = WebhookStatus::Disabled;
+        let waiting = lane.drain();
+        self.actions.push_back(Action::Disable(webhook_id));
+        for queued in waiting {
+            self.release(queued, now, now);
+        }
     }
 
     /// Hands the outcome to the recorder, and to the lane what it needs to know of it.

@@ -125,8 +125,8 @@ impl Lane {
         }
     }
 
-    /// Adds a delivery. One whose key waits for a retry comes back, with the time until which it must wait in the
-    /// store.
+    /// Adds a delivery. One that must wait in the store after all comes back with the time until which it must: its
+    /// key waits for a retry, or what is in the store goes first.
     pub(crate) fn push(&mut self, queued: Queued, now: UnixMs) -> Result<(), (Queued, UnixMs)> {
         if queued.watcher.is_some() {
             self.express.push_back(queued);
@@ -145,6 +145,10 @@ impl Lane {
             self.window.push_back(queued);
             return Ok(());
         };
+        // Taking its key's turn now, it would keep it from an earlier delivery of the key that is still in the store.
+        if queued.number() >= self.barrier {
+            return Err((queued, now));
+        }
         if !self.keys.contains_key(key) {
             self.keys.insert(key.into(), KeyLine::default());
         }

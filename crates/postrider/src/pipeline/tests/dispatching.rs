@@ -180,7 +180,11 @@ impl World {
                 self.parked.retain(|_, (job, _)| job.webhook_id != webhook);
                 self.canceled.push(webhook);
             }
-            Action::Disable(_) | Action::Failing(_) => {}
+            Action::Disable(webhook) => {
+                self.webhooks.lock().get_mut(&webhook).unwrap().0.status = WebhookStatus::Disabled;
+                self.dispatcher.changed(webhook, self.now);
+            }
+            Action::Failing(_) => {}
         }
     }
 
@@ -353,6 +357,43 @@ fn a_failing_ordering_key_parks_only_itself() {
     world.answer(6, 200);
     world.now = world.now + Duration::from_secs(2);
     assert_eq!(world.run_all(200), [1, 3, 5]);
+}
+
+#[test]
+fn a_restart_under_load_keeps_the_order_of_each_key() {
+    let mut hook = record(id(1));
+    hook.spec.ordering = Ordering::ByKey;
+    let mut world = World::new(vec![hook]);
+    let count = limits::REFILL_MAX as i64 * 3;
+    for number in 1..=count {
+        let key = format!("k{}", number % 7);
+        world.keys.insert(number, key.clone());
+        world.parked.insert(number, (world.job(id(1), number, Some(&key)), START));
+    }
+    // The lane hears of what the last process left, and at once of new events that were placed in memory.
+    world.dispatcher.parked(id(1), 0, START, START);
+    for number in count + 1..=count + 50 {
+        world.accept(id(1), number, Some(&format!("k{}", number % 7)));
+    }
+    let order = world.run_all(200);
+    assert_eq!(order.len() as i64, count + 50);
+    for key in 0..7 {
+        let own: Vec<i64> = order.iter().copied().filter(|number| number % 7 == key).collect();
+        assert!(own.is_sorted(), "key {key}: {own:?}");
+    }
+}
+
+#[test]
+fn after_a_410_nothing_more_goes_out() {
+    let mut hook = record(id(1));
+    hook.spec.ordering = Ordering::Strict;
+    let mut world = World::new(vec![hook]);
+    for number in 1..=5 {
+        world.accept(id(1), number, None);
+    }
+    world.run();
+    world.answer(1, 410);
+    assert!(world.run().is_empty());
 }
 
 #[test]

@@ -142,6 +142,19 @@ impl Dialect {
         }
         Rendered { body, headers }
     }
+
+    /// The headers that sign `body` as it stands, as the message `id`: what [`Dialect::render`] would send beside it.
+    ///
+    /// `keys` were prepared for this dialect.
+    pub fn sign_body(self, id: &str, body: &[u8], keys: &SigningKeys, now: UnixMs) -> Vec<(&'static str, String)> {
+        let profile = self.profile();
+        let time = now.seconds().to_string();
+        let mut headers = Vec::with_capacity(3);
+        headers.extend(profile.id_header.map(|name| (name, id.to_owned())));
+        headers.extend(profile.time_header.map(|name| (name, time.clone())));
+        keys.sign(&profile.signature, &Message { id, time: &time, body }, now, &mut headers);
+        headers
+    }
 }
 
 impl HeaderValue {

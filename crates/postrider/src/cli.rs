@@ -3,9 +3,21 @@
 
 mod client;
 mod configuration;
+mod delivery_line;
+mod demo;
+mod doctor;
+mod events;
 mod failure;
+mod keys;
+mod listen;
+mod migrate;
+mod replay;
 mod serve;
+mod signatures;
+mod tenants;
 mod terminal;
+mod trigger;
+mod when;
 
 use std::process::ExitCode;
 
@@ -37,6 +49,32 @@ struct Cli {
 enum Command {
     /// Run the server.
     Serve(ConfigFlags),
+    /// Show the main job in ten seconds: an event signed, retried, delivered and recorded.
+    Demo(demo::Demo),
+    /// Bring a server's deliveries to a program on this machine.
+    Listen(listen::Listen),
+    /// Publish one event.
+    Trigger(trigger::Trigger),
+    /// Watch events.
+    #[command(subcommand)]
+    Events(events::Command),
+    /// Send again what was accepted before.
+    Replay(replay::Replay),
+    /// Sign a body as a dialect would.
+    Sign(signatures::Sign),
+    /// Check the signature of a request.
+    Verify(signatures::Verify),
+    /// List and create tenants.
+    #[command(subcommand)]
+    Tenants(tenants::Command),
+    /// List, create and revoke API keys; make and rotate the master key.
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Bring the store of a stopped server to this version's form.
+    Migrate(migrate::Migrate),
+    /// Check configuration, store, disk, clock, names, certificates and server; or, with --healthcheck, only whether the
+    /// server is ready.
+    Doctor(doctor::Doctor),
     /// Show, check or write the configuration.
     #[command(subcommand)]
     Config(configuration::Command),
@@ -64,6 +102,17 @@ pub fn main() -> ExitCode {
 async fn run(command: Command, terminal: &mut Terminal) -> Result<(), Failure> {
     match command {
         Command::Serve(flags) => serve::run(&flags, terminal).await,
+        Command::Demo(demo) => demo::run(demo, terminal).await,
+        Command::Migrate(migrate) => migrate::run(&migrate, terminal).await,
+        Command::Doctor(doctor) => doctor::run(&doctor, terminal).await,
+        Command::Listen(listen) => listen::run(listen, terminal).await,
+        Command::Trigger(trigger) => trigger::run(trigger, terminal).await,
+        Command::Events(command) => events::run(command, terminal).await,
+        Command::Replay(replay) => replay::run(replay, terminal).await,
+        Command::Sign(sign) => signatures::sign(&sign, terminal),
+        Command::Verify(verify) => signatures::verify(&verify, terminal),
+        Command::Tenants(command) => tenants::run(command, terminal).await,
+        Command::Keys(command) => keys::run(command, terminal).await,
         Command::Config(command) => configuration::run(command, terminal),
         Command::Completions { shell } => completions(shell, terminal),
     }

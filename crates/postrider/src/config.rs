@@ -25,7 +25,7 @@ use crate::ambient::Ambient;
 use crate::sealing::MasterKey;
 
 pub use flags::ConfigFlags;
-pub use keys::{ADMIN_KEY_FILE, MASTER_KEY_FILE, permission_problem};
+pub use keys::{ADMIN_KEY_FILE, MASTER_KEY_FILE, permission_problem, replace_master_key};
 pub use load::{ConfigError, Loaded, Origin, Problem, Sources, client_variable};
 pub use report::{markdown, sample};
 pub use settings::{SETTINGS, Setting};

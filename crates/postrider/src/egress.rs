@@ -8,8 +8,8 @@
 //!
 //! It does not follow redirects, keep cookies, decompress, or read proxy variables from the environment.
 //!
-//! A kept connection may have been closed by the other side just as it is used again. When that happens before the head
-//! of a reply is complete, the request is sent once more on a fresh connection within the same attempt: deliveries are
+//! A kept connection may have been closed by the other side just as it is used again. When that happens before any
+//! part of a reply, the request is sent once more on a fresh connection within the same attempt: deliveries are
 //! at-least-once and carry an id, so the rare duplicate is the lesser evil to a failed attempt. A failure on a fresh
 //! connection is the attempt's outcome.
 //!

@@ -64,7 +64,7 @@ fn greet(terminal: &mut Terminal, opened: &Opened, address: SocketAddr) -> Resul
 }
 
 /// Where a browser on this machine finds a server that listens on `address`.
-fn reachable_origin(address: SocketAddr) -> String {
+pub(super) fn reachable_origin(address: SocketAddr) -> String {
     match address {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => format!("http://127.0.0.1:{}", v4.port()),
         SocketAddr::V6(v6) if v6.ip().is_unspecified() => format!("http://[::1]:{}", v6.port()),

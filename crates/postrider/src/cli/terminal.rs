@@ -10,7 +10,6 @@ use super::failure::{Failure, Kind};
 /// How a piece of text is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tone {
-    Plain,
     Strong,
     Good,
     Bad,
@@ -41,10 +40,11 @@ impl Terminal {
         Terminal { out: Box::new(io::stdout()), is_colored, is_interactive }
     }
 
-    /// Plain text into `out`.
+    /// Plain text into a buffer.
     #[cfg(test)]
-    pub(super) fn into(out: Box<dyn Write + Send>) -> Terminal {
-        Terminal { out, is_colored: false, is_interactive: false }
+    pub(super) fn captured() -> (Terminal, Written) {
+        let written = Written::default();
+        (Terminal { out: Box::new(written.clone()), is_colored: false, is_interactive: false }, written)
     }
 
     /// Whether somebody can be asked.
@@ -111,7 +111,6 @@ impl Terminal {
 fn paint(is_colored: bool, tone: Tone, text: impl Display) -> String {
     let code = match tone {
         _ if !is_colored => return text.to_string(),
-        Tone::Plain => return text.to_string(),
         Tone::Strong => "1",
         Tone::Good => "32",
         Tone::Bad => "31",
@@ -120,4 +119,28 @@ fn paint(is_colored: bool, tone: Tone, text: impl Display) -> String {
         Tone::Accent => "36",
     };
     format!("\x1b[{code}m{text}\x1b[0m")
+}
+
+/// What was written to a captured terminal.
+#[cfg(test)]
+#[derive(Clone, Debug, Default)]
+pub(super) struct Written(std::sync::Arc<parking_lot::Mutex<Vec<u8>>>);
+
+#[cfg(test)]
+impl Written {
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock()).into_owned()
+    }
+}
+
+#[cfg(test)]
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -57,6 +57,17 @@ pub(super) fn master_key(data: &Path, ambient: &dyn Ambient, warnings: &mut Vec<
     MasterKey::parse(&text, &MasterKey::origin_of_file(&path)).map_err(|error| anyhow!("{}: {error}", path.display()))
 }
 
+/// Puts another master key into its file, whole or not at all.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn replace_master_key(data: &Path, key: &MasterKey) -> Result<()> {
+    let (path, next) = (data.join(MASTER_KEY_FILE), data.join("master.key.next"));
+    let _ = fs::remove_file(&next);
+    create_private(&next, key.encoded().as_bytes()).with_context(|| format!("cannot write {}", next.display()))?;
+    fs::rename(&next, &path).with_context(|| format!("cannot replace {}", path.display()))
+}
+
 /// The content of `path`, which is made by `fresh` if it is missing; and whether it was.
 fn read_or_create(
     path: &Path,

@@ -8,7 +8,8 @@ use super::settings::{SETTINGS, Setting};
 use super::{Checked, ConfigFlags};
 
 /// Variables of the same family that are read elsewhere: by the commands that talk to a server.
-const CLIENT_VARIABLES: [&str; 6] = [
+const CLIENT_VARIABLES: [&str; 7] = [
+    "POSTRIDER_NEW_MASTER_KEY",
     "POSTRIDER_CONFIG",
     "POSTRIDER_URL",
     "POSTRIDER_API_KEY",

@@ -4,7 +4,6 @@
 
 mod bounds;
 mod exchange;
-mod hostile;
 mod kept;
 mod policy;
 mod proxied;

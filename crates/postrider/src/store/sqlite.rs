@@ -12,6 +12,7 @@ mod config;
 mod connection;
 mod history;
 mod hot;
+mod inspect;
 mod paging;
 mod partition;
 mod queue;

@@ -1,0 +1,266 @@
+//! `postrider doctor`: looks at everything that commonly goes wrong, and says what to do about it.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use postrider_core::egress_policy::EgressPolicy;
+use postrider_core::time::UnixMs;
+use serde::Serialize;
+
+use super::failure::{Failure, Kind};
+use super::terminal::{Terminal, Tone};
+use crate::ambient::{Ambient, System};
+use crate::config::{ADMIN_KEY_FILE, Checked, ConfigFlags, MASTER_KEY_FILE, Sources, permission_problem};
+use crate::store::sqlite::SqliteStore;
+
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// Only ask the server whether it is ready: exit code 0 or 4.
+    #[arg(long)]
+    healthcheck: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    flags: ConfigFlags,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    Good,
+    Warning,
+    Bad,
+}
+
+/// What was found about one thing.
+#[derive(Clone, Debug, Serialize)]
+struct Finding {
+    what: &'static str,
+    level: Level,
+    text: String,
+}
+
+impl Finding {
+    fn good(what: &'static str, text: impl Into<String>) -> Finding {
+        Finding { what, level: Level::Good, text: text.into() }
+    }
+
+    fn warning(what: &'static str, text: impl Into<String>) -> Finding {
+        Finding { what, level: Level::Warning, text: text.into() }
+    }
+
+    fn bad(what: &'static str, text: impl Into<String>) -> Finding {
+        Finding { what, level: Level::Bad, text: text.into() }
+    }
+}
+
+/// Less free space than this is worth a warning, and less than that is trouble, in bytes.
+const FREE_WARNING: u64 = 2 << 30;
+const FREE_BAD: u64 = 100 << 20;
+/// What is asked over the network may take so long.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// A name that resolves wherever names do.
+const KNOWN_NAME: &str = "example.com";
+/// Where clouds answer with credentials: nothing should be allowed to reach it.
+const METADATA: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
+
+pub(super) async fn run(doctor: &Doctor, terminal: &mut Terminal) -> Result<(), Failure> {
+    let loaded = Sources::of_process(&doctor.flags).load()?;
+    let checked = &loaded.checked;
+    let origin = super::serve::reachable_origin(checked.listen());
+    if doctor.healthcheck {
+        return health(&origin, terminal).await;
+    }
+    let mut findings = vec![Finding::good("configuration", "every value is well-formed")];
+    findings.extend(loaded.warnings.iter().map(|warning| Finding::warning("configuration", warning)));
+    findings.extend(data_directory(checked.data()));
+    findings.push(store(checked.data()).await);
+    findings.push(disk(checked.data()));
+    findings.push(clock(checked.data(), System.now()));
+    findings.push(names().await);
+    findings.push(certificates(checked));
+    findings.extend(egress(checked.egress()));
+    findings.push(server(&origin).await);
+    tell(doctor.json, &findings, terminal)
+}
+
+fn tell(as_json: bool, findings: &[Finding], terminal: &mut Terminal) -> Result<(), Failure> {
+    if as_json {
+        terminal.json(&findings)?;
+    } else {
+        for finding in findings {
+            let (sign, tone) = match finding.level {
+                Level::Good => ("✓", Tone::Good),
+                Level::Warning => ("!", Tone::Warning),
+                Level::Bad => ("✗", Tone::Bad),
+            };
+            terminal.say(format!("{} {:14} {}", terminal.paint(tone, sign), finding.what, finding.text))?;
+        }
+    }
+    match findings.iter().filter(|finding| finding.level == Level::Bad).count() {
+        0 => Ok(()),
+        1 => Err(Failure::failed("one thing is wrong")),
+        count => Err(Failure::failed(format!("{count} things are wrong"))),
+    }
+}
+
+fn data_directory(data: &Path) -> Vec<Finding> {
+    const WHAT: &str = "data directory";
+    let shown = data.display();
+    let metadata = match std::fs::metadata(data) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return vec![Finding::good(WHAT, format!("{shown} does not exist yet; `serve` creates it"))];
+        }
+        Err(error) => return vec![Finding::bad(WHAT, format!("{shown}: {error}"))],
+    };
+    if !metadata.is_dir() {
+        return vec![Finding::bad(WHAT, format!("{shown} is not a directory"))];
+    }
+    if let Err(error) = tempfile::tempfile_in(data) {
+        return vec![Finding::bad(WHAT, format!("{shown} cannot be written to: {error}"))];
+    }
+    let places = [data.to_owned(), data.join(ADMIN_KEY_FILE), data.join(MASTER_KEY_FILE)];
+    let problems: Vec<Finding> =
+        places.iter().filter_map(|place| permission_problem(place)).map(|text| Finding::bad(WHAT, text)).collect();
+    if problems.is_empty() {
+        return vec![Finding::good(WHAT, format!("{shown} can be written to, and read by its owner only"))];
+    }
+    problems
+}
+
+async fn store(data: &Path) -> Finding {
+    const WHAT: &str = "store";
+    let data = data.to_owned();
+    let looked = tokio::task::spawn_blocking(move || {
+        let version = SqliteStore::schema_version(&data)?;
+        let problems = SqliteStore::problems(&data)?;
+        Ok::<_, crate::store::Error>((version, problems))
+    });
+    match looked.await {
+        Ok(Ok((None, _))) => Finding::good(WHAT, "there is none yet; `serve` creates it"),
+        Ok(Ok((Some(version), problems))) if problems.is_empty() => {
+            Finding::good(WHAT, format!("sound (schema {version}, SQLite's quick check)"))
+        }
+        Ok(Ok((_, problems))) => {
+            Finding::bad(WHAT, format!("damaged: {}; restore the data directory from a backup", problems.join("; ")))
+        }
+        Ok(Err(error)) => Finding::bad(WHAT, format!("{error:#}")),
+        Err(error) => Finding::bad(WHAT, error.to_string()),
+    }
+}
+
+fn disk(data: &Path) -> Finding {
+    const WHAT: &str = "disk";
+    let place = data.ancestors().find(|place| place.exists()).unwrap_or(Path::new("."));
+    let place = if place.as_os_str().is_empty() { Path::new(".") } else { place };
+    let free = match rustix::fs::statvfs(place) {
+        Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
+        Err(error) => return Finding::warning(WHAT, format!("free space of {} is unknown: {error}", place.display())),
+    };
+    let text = format!("{:.1} GiB free", free as f64 / f64::from(1 << 30));
+    match free {
+        0..FREE_BAD => Finding::bad(WHAT, format!("{text}: events will be refused with 503 when it is full")),
+        FREE_BAD..FREE_WARNING => Finding::warning(WHAT, format!("{text}: think of a shorter retention")),
+        _ => Finding::good(WHAT, text),
+    }
+}
+
+/// A clock that is behind what it wrote earlier was set back.
+fn clock(data: &Path, now: UnixMs) -> Finding {
+    const WHAT: &str = "clock";
+    let written = std::fs::metadata(data.join("postrider.db")).and_then(|file| file.modified());
+    let written = written.ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let ahead = written.map(|time| UnixMs(i64::try_from(time.as_millis()).unwrap_or(i64::MAX)).since(now));
+    match ahead {
+        Some(ahead) if ahead > Duration::from_secs(60) => {
+            Finding::bad(WHAT, format!("{now} is {} s behind the store's last write", ahead.as_secs()))
+        }
+        _ => Finding::good(WHAT, format!("{now}; receivers accept signatures within 5 minutes of theirs")),
+    }
+}
+
+async fn names() -> Finding {
+    const WHAT: &str = "names";
+    match tokio::time::timeout(PATIENCE, tokio::net::lookup_host((KNOWN_NAME, 443))).await {
+        Ok(Ok(addresses)) if addresses.size_hint().0 > 0 => Finding::good(WHAT, format!("{KNOWN_NAME} resolves")),
+        Ok(Ok(_)) => Finding::warning(WHAT, format!("{KNOWN_NAME} has no address")),
+        Ok(Err(error)) => Finding::warning(WHAT, format!("{KNOWN_NAME} does not resolve: {error}")),
+        Err(_) => Finding::warning(WHAT, format!("{KNOWN_NAME} was not resolved in time")),
+    }
+}
+
+fn certificates(checked: &Checked) -> Finding {
+    const WHAT: &str = "certificates";
+    let system = rustls_native_certs::load_native_certs().certs.len();
+    let files = checked.egress_ca_files();
+    match crate::egress::client_config(files) {
+        Err(error) => Finding::bad(WHAT, format!("{error:#}")),
+        Ok(_) if system == 0 && files.is_empty() => {
+            Finding::bad(WHAT, "no authority is trusted, so no https endpoint is; install ca-certificates")
+        }
+        Ok(_) => Finding::good(WHAT, format!("{system} of the system, {} further files", files.len())),
+    }
+}
+
+fn egress(policy: &EgressPolicy) -> Vec<Finding> {
+    const WHAT: &str = "egress";
+    let mut findings = Vec::new();
+    for net in &policy.allow {
+        if net.prefix_len() == 0 {
+            findings.push(Finding::bad(WHAT, format!("egress_allow has {net}: every private address can be reached")));
+        } else if net.contains(&METADATA) {
+            findings.push(Finding::bad(WHAT, format!("egress_allow has {net}: a cloud's credentials can be reached")));
+        }
+    }
+    if policy.allow_http {
+        findings.push(Finding::warning(WHAT, "allow_http is on: deliveries may travel unencrypted"));
+    }
+    if findings.is_empty() {
+        let exempt = if policy.allow.is_empty() { "no range is exempt".to_owned() } else { shown(&policy.allow) };
+        findings.push(Finding::good(WHAT, format!("private addresses are refused; {exempt}")));
+    }
+    findings
+}
+
+fn shown(nets: &[ipnet::IpNet]) -> String {
+    let nets: Vec<String> = nets.iter().map(ToString::to_string).collect();
+    format!("exempt: {}", nets.join(", "))
+}
+
+async fn server(origin: &str) -> Finding {
+    const WHAT: &str = "server";
+    match ready(origin).await {
+        Ok(()) => Finding::good(WHAT, format!("ready at {origin}")),
+        Err(failure) if failure.kind == Kind::Unreachable => Finding::warning(WHAT, format!("not running at {origin}")),
+        Err(failure) => Finding::bad(WHAT, failure.message),
+    }
+}
+
+async fn health(origin: &str, terminal: &mut Terminal) -> Result<(), Failure> {
+    match ready(origin).await {
+        Ok(()) => terminal.say("ready"),
+        Err(failure) => Err(Failure { kind: Kind::Unreachable, ..failure }),
+    }
+}
+
+/// Asks `/readyz`, without a key.
+async fn ready(origin: &str) -> Result<(), Failure> {
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(PATIENCE)
+        .tls_backend_preconfigured(crate::egress::client_config(&[])?)
+        .build()
+        .map_err(anyhow::Error::from)?;
+    match http.get(format!("{origin}/readyz")).send().await {
+        Ok(reply) if reply.status().is_success() => Ok(()),
+        Ok(reply) => Err(Failure::failed(format!("{origin} is not ready: it answered {}", reply.status()))),
+        Err(_) => Err(Failure::new(Kind::Unreachable, format!("nothing answers at {origin}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

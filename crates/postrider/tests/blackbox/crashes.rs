@@ -69,17 +69,33 @@ async fn kill_9_thirty_times_under_load_loses_nothing_and_keeps_order() {
     }
     let totals = server.api.drained(&stage.tenant, Duration::from_secs(90)).await;
 
-    let mut delivered = 0;
     for event_type in TYPES {
         let requests = stage.requests(event_type);
-        delivered += requests.iter().map(Request::event).collect::<HashSet<_>>().len();
         stage.ledger.assert_all_arrived(event_type, &requests);
         assert_duplicates_are_bounded(event_type, &requests);
     }
-    assert_eq!(totals["succeeded"], delivered, "the statistics stay exact: {totals:#}");
+    let recorded = assert_history_tells_what_arrived(&stage, &server).await;
+    assert_eq!(totals["succeeded"], recorded, "the statistics stay exact: {totals:#}");
     assert_in_order(&stage.requests("load.strict"), |_| String::new());
     assert_in_order(&stage.requests("load.keyed"), |request| (serial(request) % 8).to_string());
     println!("{} events were answered 2xx", stage.ledger.count());
+}
+
+/// History has one succeeded delivery for each event that arrived, and no other; their number.
+async fn assert_history_tells_what_arrived(stage: &Stage, server: &Server) -> usize {
+    let mut recorded = HashSet::new();
+    for delivery in server.api.all_deliveries(&format!("tenant_id={}", stage.tenant)).await {
+        assert_eq!(delivery["status"], "succeeded", "{delivery:#}");
+        let event = delivery["event_id"].as_str().unwrap().to_owned();
+        assert!(recorded.insert(event), "two deliveries of one event to one webhook: {delivery:#}");
+    }
+    let requests: Vec<Request> = TYPES.iter().flat_map(|event_type| stage.requests(event_type)).collect();
+    let arrived: HashSet<String> = requests.iter().map(|request| request.event().to_owned()).collect();
+    let ghosts: Vec<_> = arrived.difference(&recorded).collect();
+    assert!(ghosts.is_empty(), "sent, but in no history: {ghosts:?}");
+    let missing: Vec<_> = recorded.difference(&arrived).collect();
+    assert!(missing.is_empty(), "recorded as succeeded, but never arrived: {missing:?}");
+    recorded.len()
 }
 
 /// Within one process life an event is sent once; over a crash, only what was in flight or not yet recorded is sent

@@ -160,6 +160,18 @@ impl Api {
         answer.body["items"].as_array().unwrap().clone()
     }
 
+    /// Every delivery that matches `query`, page by page.
+    pub(crate) async fn all_deliveries(&self, query: &str) -> Vec<Value> {
+        let mut all = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = self.get(&format!("/v1/deliveries?limit=200&{query}{cursor}")).await.expect(200).body;
+            all.extend(page["items"].as_array().unwrap().iter().cloned());
+            let Some(next) = page["next_cursor"].as_str() else { return all };
+            cursor = format!("&cursor={next}");
+        }
+    }
+
     pub(crate) async fn delivery(&self, id: &Value) -> Value {
         self.get(&format!("/v1/deliveries/{id}")).await.expect(200).body
     }

@@ -50,7 +50,9 @@ pub(super) async fn once(mut call: Call, handler: Handler) -> Result<Reply> {
 /// The value of `Idempotency-Key`.
 pub(super) fn header(call: &Call) -> Result<Option<String>> {
     let Some(value) = call.parts.headers.get("idempotency-key") else { return Ok(None) };
-    let is_sound = |key: &&str| (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len());
+    let is_sound = |key: &&str| {
+        (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) && key.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+    };
     match value.to_str().ok().filter(is_sound) {
         Some(key) => Ok(Some(key.to_owned())),
         None => {

@@ -135,7 +135,7 @@ struct TestRequest {
     #[schema(example = "user.created")]
     event_type: Option<String>,
     /// Any JSON; a short greeting unless given.
-    #[schema(value_type = serde_json::Value)]
+    #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Box<RawValue>>,
 }
 

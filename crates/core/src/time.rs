@@ -141,6 +141,15 @@ mod tests {
         assert_eq!(UnixMs(i64::MIN) - Duration::MAX, UnixMs(i64::MIN));
     }
 
+    #[test]
+    fn every_day_of_a_full_cycle_of_leap_years_is_the_calendars() {
+        for day in 0..146_097 {
+            let at = UnixMs(day * DAY_MS);
+            let slow = format!("{:.3}", jiff::Timestamp::from_millisecond(at.0).unwrap());
+            assert_eq!(at.to_string(), slow);
+        }
+    }
+
     proptest! {
         #[test]
         fn the_fast_form_is_the_calendars(ms in -62_167_219_200_000_i64..253_402_207_200_000) {

@@ -84,18 +84,29 @@ pub(super) fn event_id(profile: &Profile, envelope: &Envelope<'_>) -> String {
 
 /// `event_id` as [`event_id`] has it.
 pub(super) fn write(profile: &Profile, envelope: &Envelope<'_>, event_id: &str) -> Vec<u8> {
-    // The text around the data is below 400 bytes; a body that needs more grows once.
-    let mut body = Vec::with_capacity(envelope.data.len() + envelope.event_type.len() + 400);
     let reads_data = profile.body.iter().any(|part| matches!(part, Part::SortedData));
     let data = if reads_data { Node::parse(envelope.data) } else { Node::Scalar(envelope.data) };
+    let source = Source { profile, envelope, event_id, data };
+    // The text around the data is below 400 bytes; a body that needs more grows once.
+    let mut body = Vec::with_capacity(envelope.data.len() + envelope.event_type.len() + 400);
     for part in profile.body {
-        part.write(profile, envelope, event_id, &data, &mut body);
+        part.write(&source, &mut body);
     }
     body
 }
 
+/// What the parts of a body are made from.
+struct Source<'a> {
+    profile: &'a Profile,
+    envelope: &'a Envelope<'a>,
+    event_id: &'a str,
+    /// Read only for dialects that look into it; otherwise one scalar.
+    data: Node<'a>,
+}
+
 impl Part {
-    fn write(self, profile: &Profile, envelope: &Envelope<'_>, event_id: &str, data: &Node<'_>, body: &mut Vec<u8>) {
+    fn write(self, source: &Source<'_>, body: &mut Vec<u8>) {
+        let Source { profile, envelope, event_id, data } = source;
         match self {
             Part::Text(text) => body.extend_from_slice(text.as_bytes()),
             Part::EventId => write_text(event_id, body),

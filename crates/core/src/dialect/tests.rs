@@ -259,6 +259,7 @@ fn scaikey_takes_resource_and_actor_from_the_data_where_they_are_well_formed() {
         ),
         ("ping", r#"{"actor":{"type":"robot","id":"u_9"}}"#, r#"{"id":null,"type":"ping"}"#, API),
         ("ping", r#"{"actor":{"type":"user"}}"#, r#"{"id":null,"type":"ping"}"#, API),
+        ("ping", r#"{"actor":{"type":"user","id":true}}"#, r#"{"id":null,"type":"ping"}"#, API),
         ("ping", r#"{"actor":{"type":"user","id":[1]}}"#, r#"{"id":null,"type":"ping"}"#, API),
         ("ping", r#"{"actor":"user"}"#, r#"{"id":null,"type":"ping"}"#, API),
     ] {
@@ -274,6 +275,7 @@ fn scaikey_takes_resource_and_actor_from_the_data_where_they_are_well_formed() {
 fn a_scaikey_body_has_sorted_keys_all_the_way() {
     let text = body(Dialect::Scaikey, &envelope(r#"{"z":{"b":1,"a":2},"é":1,"Z":1,"\u0061":[{"d":1,"c":2}]}"#));
     assert!(text.contains(r#""data":{"Z":1,"\u0061":[{"c":2,"d":1}],"z":{"a":2,"b":1},"é":1}"#), "{text}");
+    assert_eq!(sorted(r#"{"B":1,"\u0041":2}"#), r#"{"\u0041":2,"B":1}"#, "by what a name means, not how it is spelled");
     let top = ["actor", "data", "event_id", "event_type", "partner_id", "resource", "tenant_id", "timestamp"];
     let places: Vec<_> = top.iter().map(|key| text.find(&format!("\"{key}\":")).unwrap()).collect();
     assert!(places.is_sorted());

@@ -57,6 +57,7 @@ fn operations_mean_what_is_written() {
         ("data.a.99999999999999999999", "exists", "false", true),
         ("data.o", "eq", r#"{"q":[2.0],"p":1}"#, true),
         ("data.o", "eq", r#"{"p":1}"#, false),
+        ("data.o", "eq", r#"{"q":[2],"p":1,"r":null}"#, false),
         ("data.o.p", "eq", "1", true),
         ("data.0", "eq", "\"zero\"", true),
         ("data.n.deeper", "exists", "true", false),

@@ -275,6 +275,13 @@ fn a_signature_for_the_next_secret_counts_even_if_the_other_header_is_gone() {
 }
 
 #[test]
+fn of_two_headers_that_fail_the_first_gives_the_reason() {
+    let mut headers = request(Dialect::Athenty, &secrets("another", Some(("third", NOW + TOLERANCE))), BODY);
+    headers[1].1.clear();
+    assert_eq!(check(Dialect::Athenty, "test-secret", &headers, BODY), Err(VerifyError::SignatureMismatch));
+}
+
+#[test]
 fn any_change_of_one_byte_is_refused_in_every_dialect() {
     for dialect in Dialect::ALL {
         let another = if dialect == Dialect::Standard { ed25519() } else { "another".to_owned() };

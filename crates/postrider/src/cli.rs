@@ -72,8 +72,7 @@ enum Command {
     Keys(keys::Command),
     /// Bring the store of a stopped server to this version's form.
     Migrate(migrate::Migrate),
-    /// Check configuration, store, disk, clock, names, certificates and server; or, with --healthcheck, only whether the
-    /// server is ready.
+    /// Check configuration, store, disk, clock, names, certificates and server.
     Doctor(doctor::Doctor),
     /// Show, check or write the configuration.
     #[command(subcommand)]

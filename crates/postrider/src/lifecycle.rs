@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -29,8 +29,8 @@ const REQUESTS_GRACE_MAX: Duration = Duration::from_secs(5);
 /// # Errors
 /// The address is in use or not of this machine; the message says which and what to do.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address}; choose another address with --listen or POSTRIDER_LISTEN")
+    TcpListener::bind(address).await.map_err(|error| {
+        anyhow!("cannot listen on {address}: {error}. Choose another address with --listen or POSTRIDER_LISTEN")
     })
 }
 
@@ -52,7 +52,7 @@ async fn stop(app: Arc<App>, grace: Duration) -> Result<()> {
     let started = Instant::now();
     app.engine.clone().shutdown(grace).await;
     app.store.close().await.context("the store could not be closed")?;
-    tracing::info!(elapsed_ms = started.elapsed().as_millis(), "stopped");
+    tracing::info!(elapsed_ms = started.elapsed().as_millis() as u64, "stopped");
     Ok(())
 }
 

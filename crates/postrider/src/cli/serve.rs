@@ -1,6 +1,7 @@
 //! `postrider serve`.
 
 use std::net::SocketAddr;
+use std::path::{Component, Path, PathBuf};
 
 use crate::ambient::System;
 use crate::app::App;
@@ -39,7 +40,7 @@ pub(super) async fn run(flags: &ConfigFlags, terminal: &mut Terminal) -> Result<
 fn greet(terminal: &mut Terminal, opened: &Opened, address: SocketAddr) -> Result<(), Failure> {
     let config = &opened.config;
     let origin = reachable_origin(address);
-    let data = std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone());
+    let data = absolute(&config.data);
     let mut line = |name: &str, value: &str| {
         let name = terminal.paint(Tone::Quiet, format!("{name:>9}"));
         terminal.say(format!("{name}  {value}"))
@@ -51,7 +52,7 @@ fn greet(terminal: &mut Terminal, opened: &Opened, address: SocketAddr) -> Resul
     match &opened.new_admin_key {
         Some(path) => {
             line("admin key", config.admin_key.reveal())?;
-            line("", &format!("shown this once, kept in {}", path.display()))?;
+            line("", &format!("shown this once, kept in {}", absolute(path).display()))?;
         }
         None => {
             let path = data.join(crate::config::ADMIN_KEY_FILE);
@@ -61,6 +62,12 @@ fn greet(terminal: &mut Terminal, opened: &Opened, address: SocketAddr) -> Resul
         }
     }
     Ok(())
+}
+
+/// Without the `.` and `..` of the working directory, where that is known.
+fn absolute(path: &Path) -> PathBuf {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    whole.components().filter(|part| !matches!(part, Component::CurDir)).collect()
 }
 
 /// Where a browser on this machine finds a server that listens on `address`.

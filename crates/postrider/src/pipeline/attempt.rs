@@ -14,6 +14,10 @@ use super::target::Target;
 use crate::ambient::Ambient;
 use crate::egress::{Request, Sent, Transport};
 use crate::store::{Job, Source};
+use crate::telemetry::traces;
+
+/// W3C Trace Context: the publisher's trace goes on at the endpoint.
+const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// An attempt that has ended, with the delivery it was made for.
 #[derive(Debug)]
@@ -54,7 +58,7 @@ pub(crate) fn request(target: &Target, job: &Job, now: UnixMs) -> Result<Request
         }
     }
     if let Some(parent) = event.trace_parent.as_deref().and_then(|parent| HeaderValue::try_from(parent).ok()) {
-        headers.insert(HeaderName::from_static("traceparent"), parent);
+        headers.insert(TRACE_PARENT, parent);
     }
     Ok(Request {
         webhook_id: job.webhook_id,
@@ -75,8 +79,14 @@ pub(crate) async fn attempt(
     ambient: Arc<dyn Ambient>,
 ) -> Ended {
     let at = ambient.now();
+    let span = traces::attempt(queued.job.event.trace_parent.as_deref(), queued.job.delivery_id);
     let sent = match request(&target, &queued.job, at) {
-        Ok(request) => transport.send(request).await,
+        Ok(mut request) => {
+            if let Some(parent) = span.as_ref().and_then(|span| span.trace_parent().to_string().try_into().ok()) {
+                request.headers.insert(TRACE_PARENT, parent);
+            }
+            transport.send(request).await
+        }
         Err(error) => {
             Sent { response: None, error: Some(error), remote_address: None, duration: std::time::Duration::ZERO }
         }
@@ -89,6 +99,10 @@ pub(crate) async fn attempt(
         error: sent.error,
         remote_address: sent.remote_address,
     };
+    if let Some(span) = span {
+        let host = target.url.as_ref().ok().and_then(|url| url.host_str());
+        traces::end_attempt(span, queued.job.delivery_id, host, &attempt);
+    }
     Ended { queued, target, attempt }
 }
 

@@ -24,6 +24,7 @@ use super::record::Settle;
 use super::target::Target;
 use crate::catalog::LaneGauge;
 use crate::store::{Job, Recorded, RecordedOutcome, Refill};
+use crate::telemetry::traces;
 
 /// What the thread around the dispatcher has to do.
 #[derive(Debug)]
@@ -278,6 +279,7 @@ impl Dispatcher {
             }
         };
         let urgent = lane.ordering != Ordering::None;
+        trace_end(job, attempts, &outcome);
         let settle = Settle { webhook_id: job.webhook_id, key, urgent };
         self.let_go(&queued);
         self.record(recorded(queued.job, attempt, attempts, outcome), settle);
@@ -452,6 +454,16 @@ fn note_health(lane: &mut Lane, attempt: &Attempt, now: UnixMs) {
     } else {
         lane.breaker.released();
     }
+}
+
+/// Ends the delivery's span, if traces are on and it has ended.
+fn trace_end(job: &Job, attempts: u32, outcome: &RecordedOutcome) {
+    let outcome = match outcome {
+        RecordedOutcome::Succeeded => "succeeded",
+        RecordedOutcome::Failed => "failed",
+        _ => return,
+    };
+    traces::end_delivery(job.event.trace_parent.as_deref(), job.delivery_id, job.event.id, attempts, outcome);
 }
 
 fn recorded(job: Job, attempt: Option<Attempt>, attempts: u32, outcome: RecordedOutcome) -> Recorded {

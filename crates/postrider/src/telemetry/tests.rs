@@ -4,7 +4,7 @@ use axum::body::Bytes;
 use axum::routing::post;
 use metrics::{counter, histogram};
 use postrider_core::delivery::{AttemptError, ErrorClass, Response};
-use postrider_core::ids::DeliveryId;
+use postrider_core::ids::{DeliveryId, EventId};
 use postrider_core::time::UnixMs;
 use tokio::sync::mpsc;
 
@@ -73,7 +73,7 @@ async fn acceptance_delivery_and_attempt_are_one_trace_at_the_collector() {
     let ingest = traces::ingest(Some(PUBLISHER)).unwrap();
     let stored = ingest.trace_parent().to_string();
     assert!(stored.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && stored != PUBLISHER);
-    traces::end_ingest(ingest, "invoice.paid", "evt_1");
+    traces::end_ingest(ingest, ["evt_first", "evt_second"].into_iter());
     let delivery = DeliveryId(4_711);
     let attempt = traces::attempt(Some(&stored), delivery).unwrap();
     let forwarded = attempt.trace_parent().to_string();
@@ -87,19 +87,19 @@ async fn acceptance_delivery_and_attempt_are_one_trace_at_the_collector() {
         remote_address: None,
     };
     traces::end_attempt(attempt, delivery, Some("example.com"), &outcome);
-    traces::end_delivery(Some(&stored), delivery, UnixMs(1_790_000_000_000), 2, "failed");
+    traces::end_delivery(Some(&stored), delivery, EventId::from_sequence(1 << 50, 0), 2, "failed");
     // Not sampled by the publisher: forwarded, not exported.
     let unsampled = PUBLISHER.replace("-01", "-00");
     let quiet = traces::ingest(Some(&unsampled)).unwrap();
     let quiet_id = quiet.trace_parent().to_string()[36..52].to_owned();
-    traces::end_ingest(quiet, "quiet.type", "evt_2");
+    traces::end_ingest(quiet, ["evt_quiet"].into_iter());
     exporter.flush().await;
 
     let mut all = Vec::new();
     while let Ok(batch) = received.try_recv() {
         all.extend_from_slice(&batch);
     }
-    for name in ["ingest", "deliver", "attempt", "invoice.paid", "http_status", "postrider"] {
+    for name in ["ingest", "deliver", "attempt", "evt_first", "http_status", "postrider"] {
         assert!(contains(&all, name.as_bytes()), "{name}");
     }
     let trace = hex::decode("0af7651916cd43dd8448eb211c80319c").unwrap();
@@ -108,5 +108,5 @@ async fn acceptance_delivery_and_attempt_are_one_trace_at_the_collector() {
     // The stored span is its own id and the delivery's parent.
     assert_eq!(all.windows(8).filter(|window| *window == span_of(&stored)).count(), 2);
     assert!(contains(&all, &span_of(&forwarded)));
-    assert!(!contains(&all, &hex::decode(quiet_id).unwrap()) && !contains(&all, b"quiet.type"));
+    assert!(!contains(&all, &hex::decode(quiet_id).unwrap()) && !contains(&all, b"evt_quiet"));
 }

@@ -18,7 +18,7 @@ use opentelemetry_otlp::{Protocol, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter, SpanLinks};
 use postrider_core::delivery::{Attempt, ErrorClass};
-use postrider_core::ids::DeliveryId;
+use postrider_core::ids::{DeliveryId, EventId, Sequence};
 use postrider_core::time::UnixMs;
 use tokio::sync::{mpsc, oneshot};
 use url::Url;
@@ -127,12 +127,10 @@ pub fn attempt(event: Option<&str>, delivery: DeliveryId) -> Option<Span> {
     Some(Span { here, parent: delivery_span(delivery), started: SystemTime::now() })
 }
 
-/// Ends the span of an acceptance.
-pub fn end_ingest(span: Span, event_type: &str, event_id: &str) {
-    let attributes = vec![
-        KeyValue::new("postrider.event.type", event_type.to_owned()),
-        KeyValue::new("postrider.event.id", event_id.to_owned()),
-    ];
+/// Ends the span of an acceptance, of one event or of a batch.
+pub fn end_ingest<'i>(span: Span, event_ids: impl ExactSizeIterator<Item = &'i str>) {
+    let mut attributes = vec![KeyValue::new("postrider.events", i64::try_from(event_ids.len()).unwrap_or(i64::MAX))];
+    attributes.extend(event_ids.take(1).map(|id| KeyValue::new("postrider.event.id", id.to_owned())));
     send(span, SystemTime::now(), "ingest", SpanKind::Server, attributes, Status::Ok);
 }
 
@@ -161,11 +159,19 @@ pub fn end_attempt(span: Span, delivery: DeliveryId, host: Option<&str>, attempt
 }
 
 /// Sends the span of a whole delivery when it has ended. `outcome` is its final status.
-pub fn end_delivery(event: Option<&str>, delivery: DeliveryId, accepted: UnixMs, attempts: u32, outcome: &'static str) {
+pub fn end_delivery(
+    event: Option<&str>,
+    delivery: DeliveryId,
+    event_id: EventId,
+    attempts: u32,
+    outcome: &'static str,
+) {
     if !on() {
         return;
     }
     let Some(event) = event.and_then(|text| text.parse::<TraceParent>().ok()) else { return };
+    // The number in the id was handed out at acceptance.
+    let accepted = event_id.sequence().map_or(UnixMs::default(), Sequence::time);
     let here = TraceParent { span: delivery_span(delivery), ..event };
     let started = SystemTime::UNIX_EPOCH + Duration::from_millis(accepted.0.max(0).unsigned_abs());
     let attributes = vec![

@@ -23,6 +23,7 @@ use crate::api::call::{Call, Reply};
 use crate::api::error::{ApiError, Result};
 use crate::api::{idempotency, json};
 use crate::pipeline::{Publish, Published};
+use crate::telemetry::traces;
 
 /// One event.
 #[derive(Default, Deserialize, ToSchema)]
@@ -133,7 +134,9 @@ fn bounded<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 pub(super) async fn publish(mut call: Call) -> Result<Reply> {
     let body = call.bytes(EVENT_BODY_BYTES_MAX).await?;
     let header_key = idempotency::header(&call)?;
-    let trace_parent = trace_parent(&call);
+    let publisher = trace_parent(&call);
+    let span = traces::ingest(publisher.as_deref());
+    let trace_parent = span.as_ref().map_or(publisher, |span| Some(span.trace_parent().to_string().into()));
     let mut body: Body = json::parse_flat(&body)?;
     let batch = body.events.take();
     let is_batch = batch.is_some();
@@ -149,6 +152,9 @@ pub(super) async fn publish(mut call: Call) -> Result<Reply> {
         }
     };
     let published = call.app().engine.publish(events).await?;
+    if let Some(span) = span {
+        traces::end_ingest(span, published.iter().map(|event| event.id.as_str()));
+    }
     answer(published, is_batch)
 }
 

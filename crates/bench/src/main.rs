@@ -120,7 +120,7 @@ fn measure(arguments: Arguments) -> Result<ExitCode> {
     let beside = program.parent().context("a program lies in a directory")?;
     let repository = repository()?;
     let binary = match &arguments.server {
-        Some(server) => server.clone(),
+        Some(server) => server.canonicalize().with_context(|| format!("no server at {}", server.display()))?,
         None => build(&repository, beside)?,
     };
     let full = !arguments.quick && arguments.scenario.is_empty() && arguments.seconds.is_none();

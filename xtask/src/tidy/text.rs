@@ -25,16 +25,33 @@ pub(super) fn unfinished(sources: &[Source]) -> Vec<String> {
     findings
 }
 
+/// A test waits on a condition: a pause is fine between two looks in a loop, and where a comment right above says why
+/// time itself is the point.
 pub(super) fn sleeps(sources: &[Source]) -> Vec<String> {
     let mut findings = Vec::new();
     for source in sources.iter().filter(|source| source.is_rust() && source.path.starts_with("crates/")) {
-        for (number, line) in source.test_lines() {
-            if line.contains("sleep(") && !line.trim_start().starts_with("//") {
-                findings.push(source.at(number, "a test that sleeps; wait on a condition or step the clock"));
+        let lines: Vec<(usize, &str)> = source.test_lines().collect();
+        for (at, (number, line)) in lines.iter().enumerate() {
+            if !line.contains("sleep(") || is_comment(line) {
+                continue;
+            }
+            let has_reason = at > 0 && is_comment(lines[at - 1].1);
+            let before = &lines[at.saturating_sub(LOOP_LINES)..at];
+            let is_between_looks = before.iter().any(|(_, line)| line.contains("loop {") || line.contains("while "));
+            if !has_reason && !is_between_looks {
+                let what = "a test that sleeps: wait on a condition, step the clock, or say why in the line above";
+                findings.push(source.at(*number, what));
             }
         }
     }
     findings
+}
+
+/// How far above a pause its loop may start.
+const LOOP_LINES: usize = 10;
+
+fn is_comment(line: &str) -> bool {
+    line.trim_start().starts_with("//")
 }
 
 const VAGUE: [&str; 9] = ["utils", "util", "common", "helpers", "helper", "types", "models", "prelude", "misc"];
@@ -127,11 +144,16 @@ mod tests {
     }
 
     #[test]
-    fn a_sleep_is_found_in_tests_and_left_alone_outside() {
+    fn a_sleep_without_loop_or_reason_is_found_in_tests_and_left_alone_outside() {
         let text =
             "fn pause() { sleep(1) }\n#[cfg(test)]\n#[allow(x)]\nmod tests {\n    sleep(1);\n    // sleep(1)\n}\n";
         assert_eq!(sleeps(&[source("crates/x/src/a.rs", text)]).len(), 1);
         assert_eq!(sleeps(&[source("crates/x/src/a/tests.rs", text)]).len(), 2);
+        let polling = "fn wait() {\n    loop {\n        if done() { return }\n        sleep(1);\n    }\n}\n";
+        let with_reason = "fn idle() {\n    // Longer than an idle connection is kept.\n    sleep(1);\n}\n";
+        assert!(
+            sleeps(&[source("crates/x/tests/a.rs", polling), source("crates/x/tests/b.rs", with_reason)]).is_empty()
+        );
     }
 
     #[test]

@@ -192,3 +192,25 @@ async fn one_failing_endpoint_repeats_nothing_to_the_others() {
     let counts = ["/good", "/better", "/failing"].map(|path| receiver.count(path));
     assert_eq!(counts, [2, 2, 8]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_retry_is_forgotten_when_failures_and_retries_overlap() {
+    let _machine = shared_machine().await;
+    let receiver = Receiver::start().await;
+    let server = Deployment::new().start().await;
+    let tenant = server.api.tenant("Overlap").await;
+    const WEBHOOKS: usize = 60;
+    const EVENTS: usize = 8;
+    for webhook in 0..WEBHOOKS {
+        let path = format!("/{webhook}");
+        // Every second try fails, so that first tries, failures and retries of one webhook fall together.
+        receiver.script(&path, (0..EVENTS).flat_map(|_| [Reply::status(500), Reply::status(200)]));
+        let more = json!({ "retry": { "schedule_ms": vec![20; 20] } });
+        server.api.webhook(&tenant, &receiver.url(&path), more).await;
+    }
+    for n in 0..EVENTS {
+        server.api.publish(&tenant, "a.b", json!(n)).await;
+    }
+    let totals = server.api.drained(&tenant, SOON).await;
+    assert_eq!(totals["succeeded"], WEBHOOKS * EVENTS, "{totals:#}");
+}

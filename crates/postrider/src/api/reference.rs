@@ -122,29 +122,41 @@ impl<'a> Writer<'a> {
         if !body.is_null() {
             let optional = if operation["requestBody"]["required"] == true { "" } else { " (optional)" };
             let _ = write!(self.html, "<h4>Body{optional}</h4><p>{}</p>", kind(body));
+            self.fields(resolved(self.document, body));
         }
         self.replies(&operation["responses"]);
         self.put("</article>");
     }
 
+    /// What a call gives in full; its errors, which most calls share, folded up.
     fn replies(&mut self, responses: &Value) {
+        let (errors, successes): (Vec<_>, Vec<_>) =
+            object(responses).partition(|(status, _)| status.starts_with(['4', '5']));
         self.put("<h4>Replies</h4><dl>");
-        for (status, response) in object(responses) {
-            let _ = write!(self.html, "<dt><code>{}</code>", escaped(status));
-            let content = object(&response["content"]).next();
-            match content {
-                Some((media_type, content)) if media_type == "application/json" => {
-                    let _ = write!(self.html, " {}", kind(&content["schema"]));
-                }
-                Some((media_type, _)) => {
-                    let _ = write!(self.html, " {}", escaped(media_type));
-                }
-                None => {}
+        successes.iter().for_each(|(status, response)| self.reply(status, response));
+        let statuses: Vec<_> = errors.iter().map(|(status, _)| escaped(status)).collect();
+        let _ = write!(
+            self.html,
+            "</dl><details><summary>Errors <code>{}</code></summary><dl>",
+            statuses.join("</code> <code>")
+        );
+        errors.iter().for_each(|(status, response)| self.reply(status, response));
+        self.put("</dl></details>");
+    }
+
+    fn reply(&mut self, status: &str, response: &Value) {
+        let _ = write!(self.html, "<dt><code>{}</code>", escaped(status));
+        match object(&response["content"]).next() {
+            Some((media_type, content)) if media_type == "application/json" => {
+                let _ = write!(self.html, " {}", kind(&content["schema"]));
             }
-            let description = markdown(response["description"].as_str().unwrap_or_default());
-            let _ = write!(self.html, "</dt><dd>{description}</dd>");
+            Some((media_type, _)) => {
+                let _ = write!(self.html, " {}", escaped(media_type));
+            }
+            None => {}
         }
-        self.put("</dl>");
+        let description = markdown(response["description"].as_str().unwrap_or_default());
+        let _ = write!(self.html, "</dt><dd>{description}</dd>");
     }
 
     fn shapes(&mut self) {
@@ -205,6 +217,14 @@ fn object(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flat_map(Map::iter)
 }
 
+/// What a schema refers to, or itself.
+fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
+    match schema["$ref"].as_str().and_then(|reference| reference.strip_prefix('#')) {
+        Some(place) => document.pointer(place).unwrap_or(schema),
+        None => schema,
+    }
+}
+
 fn names_of(value: &Value) -> impl Iterator<Item = &str> {
     value.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
@@ -250,22 +270,23 @@ fn kind(schema: &Value) -> String {
 }
 
 fn bounds(schema: &Value) -> String {
-    let words = [
-        ("minimum", "at least"),
-        ("maximum", "at most"),
-        ("minLength", "characters, at least"),
-        ("maxLength", "characters, at most"),
-        ("maxItems", "items, at most"),
-        ("example", "such as"),
-    ];
-    let said: Vec<_> = words
-        .iter()
-        .filter(|(keyword, _)| !schema[*keyword].is_null())
-        .map(|(keyword, word)| {
-            let value = &schema[*keyword];
-            format!("{word} <code>{}</code>", escaped(value.as_str().unwrap_or(&value.to_string())))
-        })
-        .collect();
+    let ranges =
+        [("minimum", "maximum", ""), ("minLength", "maxLength", " characters"), ("minItems", "maxItems", " items")];
+    let mut said = Vec::new();
+    for (least, most, unit) in ranges {
+        match (&schema[least], &schema[most]) {
+            (Value::Null, Value::Null) => {}
+            (least, Value::Null) => said.push(format!("at least {least}{unit}")),
+            (Value::Null, most) => said.push(format!("at most {most}{unit}")),
+            (least, most) => said.push(format!("{least} to {most}{unit}")),
+        }
+    }
+    match &schema["example"] {
+        Value::Null => {}
+        example => {
+            said.push(format!("such as <code>{}</code>", escaped(example.as_str().unwrap_or(&example.to_string()))));
+        }
+    }
     if said.is_empty() { String::new() } else { format!("<p class=\"bounds\">{}</p>", said.join(", ")) }
 }
 

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::{Patch, Rejection, Result, audit};
 use crate::app::App;
+use crate::pipeline::secrets_purpose;
 use crate::store::{Actor, AuditEntry, Scope, WebhookRecord};
 
 /// Shown in place of a custom header's value that looks like a credential; written back, it leaves the value as it is.
@@ -238,18 +239,13 @@ pub fn get(app: &App, scope: Scope, id: WebhookId) -> Result<Arc<WebhookRecord>>
 /// # Errors
 /// They do not open: a damaged store or another master key.
 pub fn secrets(app: &App, record: &WebhookRecord) -> Result<WebhookSecrets> {
-    let plain = app.sealer.open(&purpose(record.id), &record.sealed_secrets)?;
+    let plain = app.sealer.open(&secrets_purpose(record.id), &record.sealed_secrets)?;
     Ok(serde_json::from_slice(&plain).map_err(anyhow::Error::from)?)
 }
 
 fn seal(app: &App, record: &mut WebhookRecord, secrets: &WebhookSecrets) {
     let plain = zeroize::Zeroizing::new(serde_json::to_vec(secrets).expect("secrets are plain JSON"));
-    record.sealed_secrets = app.sealer.seal(&purpose(record.id), &plain);
-}
-
-/// What a webhook's secrets are sealed for.
-pub fn purpose(id: WebhookId) -> String {
-    format!("webhook:{id}")
+    record.sealed_secrets = app.sealer.seal(&secrets_purpose(record.id), &plain);
 }
 
 async fn update(

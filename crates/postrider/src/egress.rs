@@ -245,14 +245,14 @@ impl Client {
             true => (own_deadline, self.settings.connect_timeout),
             false => (deadline, request.timeout),
         };
-        match timeout_at(deadline, self.open(&request.url, &mut progress.stage)).await {
+        match timeout_at(deadline, self.open(&request.url, progress)).await {
             Ok(result) => result,
             Err(_) => Err(progress.stage.timed_out(limit)),
         }
     }
 
     /// A connection to `url`'s origin; a new one, unless somebody else just opened one that can be shared.
-    async fn open(&self, url: &Url, stage: &mut Stage) -> Result<Connection, AttemptError> {
+    async fn open(&self, url: &Url, progress: &mut Progress) -> Result<Connection, AttemptError> {
         let origin = origin(url);
         let door = if url.scheme() == "https" { self.pool.lock().door(origin) } else { None };
         // Until an origin is known not to speak HTTP/2, one goes ahead and the others wait whether its connection can
@@ -267,7 +267,7 @@ impl Client {
                 return Ok(shared);
             }
         }
-        let dialed = connect::dial(&self.settings, url, stage).await?;
+        let dialed = connect::dial(&self.settings, url, progress).await?;
         let connection = Connection::open(dialed).await?;
         self.pool.lock().opened(origin, &connection, Instant::now());
         drop(ahead);

@@ -15,7 +15,7 @@ use url::{Host, Url};
 
 use super::failure::{self, Stage, failed};
 use super::proxy::Proxy;
-use super::{Settings, tls};
+use super::{Progress, Settings, tls};
 
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
@@ -38,12 +38,12 @@ pub(super) struct Dialed {
     pub(super) h2: bool,
 }
 
-/// Connects to `url`'s host. The caller keeps the deadline; `stage` tells it what was going on.
-pub(super) async fn dial(settings: &Settings, url: &Url, stage: &mut Stage) -> Result<Dialed, AttemptError> {
-    *stage = Stage::Resolving;
+/// Connects to `url`'s host. The caller keeps the deadline; `progress` tells it what was going on, and with whom.
+pub(super) async fn dial(settings: &Settings, url: &Url, progress: &mut Progress) -> Result<Dialed, AttemptError> {
+    progress.stage = Stage::Resolving;
     settings.policy.check_target(url).map_err(|Refused(rule)| failed(ErrorClass::RefusedByPolicy, rule))?;
     let targets = vetted(settings, url).await?;
-    *stage = Stage::Connecting;
+    progress.stage = Stage::Connecting;
     let (stream, remote) = match &settings.proxy {
         None => {
             let (stream, address) = connect_any(&targets).await?;
@@ -54,7 +54,8 @@ pub(super) async fn dial(settings: &Settings, url: &Url, stage: &mut Stage) -> R
     if url.scheme() != "https" {
         return Ok(Dialed { stream: Stream::Plain(stream), remote, h2: false });
     }
-    *stage = Stage::Securing;
+    progress.remote = remote;
+    progress.stage = Stage::Securing;
     let stream = secure(settings, url, stream).await?;
     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     Ok(Dialed { stream: Stream::Tls(Box::new(stream)), remote, h2 })

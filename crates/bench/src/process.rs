@@ -104,6 +104,22 @@ pub(crate) fn peak_memory_bytes(pid: u32) -> Result<u64> {
     resident_peak(&status).context("no VmHWM in /proc/…/status")
 }
 
+/// CPU seconds that all cores together have been busy so far, whoever kept them so; what the hypervisor took for others
+/// (steal) is in it.
+pub(crate) fn machine_busy_seconds() -> Result<f64> {
+    let stat = std::fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+    let ticks = busy_ticks(&stat).context("/proc/stat has no line for all cores")?;
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// Everything but idle and waiting for the disk. Guests' time is in the user's already.
+fn busy_ticks(stat: &str) -> Option<u64> {
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let ticks: Vec<u64> = line.split_ascii_whitespace().map_while(|field| field.parse().ok()).collect();
+    let [user, nice, system, _idle, _waiting, irq, soft_irq, steal, ..] = ticks.as_slice() else { return None };
+    Some(user + nice + system + irq + soft_irq + steal)
+}
+
 /// `utime + stime` of a `/proc/<pid>/stat` line. The name in it may contain blanks and parentheses.
 fn cpu_ticks(stat: &str) -> Option<u64> {
     let (_, after_name) = stat.rsplit_once(')')?;
@@ -132,6 +148,13 @@ mod tests {
         let stat = "4711 (a (odd) name) S 1 4711 4711 0 -1 4194560 2563 55 0 0 312 104 9 8 20 0 5 0 1234 9 9 9";
         assert_eq!(cpu_ticks(stat), Some(416));
         assert_eq!(cpu_ticks("4711 (cut) S 1"), None);
+    }
+
+    #[test]
+    fn a_machine_is_busy_with_everything_but_idling_and_waiting() {
+        let stat = "cpu  100 20 30 5000 700 4 5 6 90 9\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        assert_eq!(busy_ticks(stat), Some(165));
+        assert_eq!(busy_ticks("intr 1\n"), None);
     }
 
     #[test]

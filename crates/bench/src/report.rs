@@ -6,6 +6,9 @@ use crate::ceilings::Ceiling;
 use crate::scenario::Results;
 use crate::session::Measurement;
 
+/// With more than this share of the cores busy with other work, absolute figures mean little.
+const NOISE_MAX: f64 = 0.1;
+
 const METHOD: &str = include_str!("method.md");
 
 /// Columns of one table: heading, and what stands under it.
@@ -121,6 +124,7 @@ fn costs() -> Columns {
         ("server CPU s/10,000", |one, _| format!("{:.2}", one.server_cpu_seconds_per_10k)),
         ("driver µs", |one, _| format!("{:.1}", one.driver_cpu_us_per_event)),
         ("sink µs", |one, _| format!("{:.1}", one.sink_cpu_us_per_delivery)),
+        ("others' cores", |one, _| format!("{:.2}", one.cores_of_others)),
         ("peak RSS MB", |one, _| format!("{:.0}", one.peak_memory_bytes as f64 / 1e6)),
         ("disk B each", |one, _| thousands(one.disk_bytes_per_delivery)),
         ("settled B each", |one, _| one.settled_bytes_per_delivery.map_or("–".to_owned(), thousands)),
@@ -142,7 +146,13 @@ fn both_ceiling(one: &Measurement, all: &Results) -> f64 {
 }
 
 fn comparisons(results: &Results) -> Vec<String> {
-    results.comparisons.iter().map(|one| format!("{}: {:.2}", one.what, one.ratio)).collect()
+    let mut lines: Vec<String> =
+        results.comparisons.iter().map(|one| format!("{}: {:.2}", one.what, one.ratio)).collect();
+    let noise = results.measurements.iter().map(|one| one.cores_of_others).fold(0.0, f64::max);
+    if noise > NOISE_MAX * results.machine.cores as f64 {
+        lines.push(format!("the machine was not quiet: others kept up to {noise:.2} of its cores busy"));
+    }
+    lines
 }
 
 fn promises(results: &Results) -> Vec<Promise> {

@@ -60,6 +60,8 @@ pub(crate) struct Measurement {
     pub(crate) server_cpu_seconds_per_10k: f64,
     pub(crate) driver_cpu_us_per_event: f64,
     pub(crate) sink_cpu_us_per_delivery: f64,
+    /// Cores kept busy by anything else meanwhile: the machine's noise.
+    pub(crate) cores_of_others: f64,
     /// Of the server's whole life so far.
     pub(crate) peak_memory_bytes: u64,
     /// Data directory with its logs ÷ everything delivered so far.
@@ -96,6 +98,37 @@ struct Sample {
     server_cpu: f64,
     driver_cpu: f64,
     sink_cpu: f64,
+    machine_busy: f64,
+}
+
+/// What passed between two samples.
+#[derive(Clone, Copy, Debug)]
+struct Spent {
+    seconds: f64,
+    accepted: u64,
+    delivered: u64,
+    server_cpu: f64,
+    driver_cpu: f64,
+    sink_cpu: f64,
+    others_cpu: f64,
+}
+
+impl Sample {
+    fn until(&self, later: &Sample) -> Spent {
+        let server_cpu = later.server_cpu - self.server_cpu;
+        let driver_cpu = later.driver_cpu - self.driver_cpu;
+        let sink_cpu = later.sink_cpu - self.sink_cpu;
+        let busy = later.machine_busy - self.machine_busy;
+        Spent {
+            seconds: (later.at - self.at).as_secs_f64(),
+            accepted: later.accepted - self.accepted,
+            delivered: later.delivered - self.delivered,
+            server_cpu,
+            driver_cpu,
+            sink_cpu,
+            others_cpu: (busy - server_cpu - driver_cpu - sink_cpu).max(0.0),
+        }
+    }
 }
 
 impl<'a> Session<'a> {
@@ -137,7 +170,7 @@ impl<'a> Session<'a> {
         self.progress.wait(&stretch.title, stretch.measured).await;
         let last = self.sample()?;
         self.settle(running).await?;
-        self.report(stretch, history, &first, &last).await
+        self.report(stretch, history, &first.until(&last)).await
     }
 
     /// Publishes `events` in batches, without measuring.
@@ -186,18 +219,16 @@ impl<'a> Session<'a> {
             server_cpu: self.server.cpu_seconds()?,
             driver_cpu: process::cpu_seconds(std::process::id())?,
             sink_cpu: process::cpu_seconds(self.sink.pid())?,
+            machine_busy: process::machine_busy_seconds()?,
         })
     }
 
-    async fn report(&mut self, stretch: &Stretch, history: u64, first: &Sample, last: &Sample) -> Result<Measurement> {
+    async fn report(&mut self, stretch: &Stretch, history: u64, spent: &Spent) -> Result<Measurement> {
         let report = self.sink.report().await?;
         let losses = self.driver.losses(self.sink).await?;
         let (refused, first_refusal) = self.driver.refused();
         let seen = self.driver.seen();
-        let seconds = (last.at - first.at).as_secs_f64();
-        let (accepted, delivered) = (last.accepted - first.accepted, last.delivered - first.delivered);
-        let server_cpu_seconds = last.server_cpu - first.server_cpu;
-        let per = |amount: f64, count: u64| if count == 0 { 0.0 } else { amount / count as f64 };
+        let malformed = report.malformed - self.before.malformed;
         let measurement = Measurement {
             title: stretch.title.clone(),
             fan_out: self.shape.fan_out,
@@ -206,32 +237,36 @@ impl<'a> Session<'a> {
                 Pace::Fixed { per_second } => Some(per_second),
                 Pace::Closed { .. } => None,
             },
-            seconds,
+            seconds: spent.seconds,
             history,
-            accepted,
-            delivered,
-            accepted_per_second: accepted as f64 / seconds,
-            delivered_per_second: delivered as f64 / seconds,
+            accepted: spent.accepted,
+            delivered: spent.delivered,
+            accepted_per_second: spent.accepted as f64 / spent.seconds,
+            delivered_per_second: spent.delivered as f64 / spent.seconds,
             latency: report.latency,
             answer: seen.answers,
             driver_lateness: seen.lateness,
-            server_cpu_seconds,
-            server_cpu_seconds_per_10k: per(server_cpu_seconds * 10_000.0, delivered),
-            driver_cpu_us_per_event: per((last.driver_cpu - first.driver_cpu) * 1e6, accepted),
-            sink_cpu_us_per_delivery: per((last.sink_cpu - first.sink_cpu) * 1e6, delivered),
+            server_cpu_seconds: spent.server_cpu,
+            server_cpu_seconds_per_10k: each(spent.server_cpu * 10_000.0, spent.delivered),
+            driver_cpu_us_per_event: each(spent.driver_cpu * 1e6, spent.accepted),
+            sink_cpu_us_per_delivery: each(spent.sink_cpu * 1e6, spent.delivered),
+            cores_of_others: spent.others_cpu / spent.seconds,
             peak_memory_bytes: self.server.peak_memory_bytes()?,
-            disk_bytes_per_delivery: per(disk::bytes_below(&self.server.data())? as f64, report.delivered),
+            disk_bytes_per_delivery: each(disk::bytes_below(&self.server.data())? as f64, report.delivered),
             settled_bytes_per_delivery: None,
             refused: refused - self.refused_before,
             first_refusal,
             duplicates: report.duplicates - self.before.duplicates,
             losses: losses.saturating_sub(self.losses_before),
-            bad_signatures: report.bad_signatures + report.malformed
-                - self.before.bad_signatures
-                - self.before.malformed,
+            bad_signatures: report.bad_signatures - self.before.bad_signatures + malformed,
             verified: report.verified - self.before.verified,
         };
         (self.before, self.losses_before, self.refused_before) = (report, losses, refused);
         Ok(measurement)
     }
+}
+
+/// `amount` divided among `count`; nothing among none.
+fn each(amount: f64, count: u64) -> f64 {
+    if count == 0 { 0.0 } else { amount / count as f64 }
 }

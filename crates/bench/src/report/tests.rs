@@ -25,6 +25,7 @@ fn measurement(title: &str) -> Measurement {
         server_cpu_seconds_per_10k: 0.8,
         driver_cpu_us_per_event: 10.0,
         sink_cpu_us_per_delivery: 10.0,
+        cores_of_others: 0.05,
         peak_memory_bytes: 90_000_000,
         disk_bytes_per_delivery: 2_345.0,
         settled_bytes_per_delivery: Some(1_800.0),
@@ -63,6 +64,14 @@ fn shares_are_of_the_ceilings_of_the_same_run() {
     let rows = rows(&rates(), &results);
     // 2 cores, 80 µs for an event and its delivery: 25,000 events a second at best.
     assert_eq!(rows[1][..6], ["fan-out 1, peak", "12,500", "25 %", "12,500", "50 %", "50 %"]);
+}
+
+#[test]
+fn a_machine_that_was_busy_otherwise_is_said_to_have_been() {
+    let told = "the machine was not quiet: others kept up to 0.90 of its cores busy";
+    assert!(!text(&results(vec![measurement("quiet")])).contains("not quiet"));
+    let noisy = Measurement { cores_of_others: 0.9, ..measurement("noisy") };
+    assert!(text(&results(vec![measurement("quiet"), noisy])).contains(told));
 }
 
 #[test]

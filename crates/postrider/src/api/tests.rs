@@ -188,7 +188,7 @@ impl World {
 
     /// A webhook with everything at its default.
     async fn webhook(&self, key: &str) -> String {
-        let wanted = json!({ "url": "https://example.com/hook" });
+        let wanted = json!({ "url": "https://example.com/hook", "events": [] });
         let webhook = self.call(key, "POST", "/v1/webhooks", wanted).await.expect(201);
         webhook["id"].as_str().unwrap().to_owned()
     }

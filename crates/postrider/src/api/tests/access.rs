@@ -20,7 +20,7 @@ use Needs::{Nothing, Platform, Role};
 
 /// `{tenant}`, `{webhook}` and so on stand for objects of the tenant; the body is one that would be accepted.
 fn table() -> Vec<(&'static str, &'static str, Needs, Value)> {
-    let webhook = || json!({ "url": "https://example.com/hook" });
+    let webhook = || json!({ "url": "https://example.com/hook", "events": [] });
     let result = || json!({ "delivery_id": 1, "attempt": 1, "status": 200 });
     vec![
         ("GET", "/healthz", Nothing, Value::Null),

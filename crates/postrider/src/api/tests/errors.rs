@@ -56,7 +56,8 @@ async fn a_wrong_body_is_refused_with_the_field_at_fault() {
     let (_, key) = world.tenant("One").await;
     let url = "https://example.com/hook";
     let table = [
-        (json!({}), "missing_field", "url"),
+        (json!({ "events": [] }), "missing_field", "url"),
+        (json!({ "url": url }), "missing_field", "events"),
         (json!({ "url": 1 }), "invalid_field", "url"),
         (json!({ "url": url, "colour": "red" }), "unknown_field", "colour"),
         (json!({ "url": url, "events": ["a b"] }), "invalid_field", "events"),
@@ -79,7 +80,10 @@ async fn a_wrong_body_is_refused_with_the_field_at_fault() {
         (json!({ "url": "https://127.0.0.1/" }), "url_not_allowed", "url"),
         (json!({ "url": "nonsense" }), "url_not_allowed", "url"),
     ];
-    for (body, code, param) in table {
+    for (mut body, code, param) in table {
+        if param != "events" {
+            body["events"] = json!([]);
+        }
         let answer = world.call(&key, "POST", "/v1/webhooks", body.clone()).await;
         let told = (answer.status.as_u16(), answer.body["code"].as_str().unwrap(), answer.body["param"].as_str());
         assert_eq!(told, (400, code, Some(param)), "{body}: {}", answer.body);
@@ -184,7 +188,8 @@ async fn a_closed_store_is_unavailable_and_says_so_without_the_cause() {
     let world = World::new().await;
     let (_, key) = world.tenant("One").await;
     world.app.store.close().await.unwrap();
-    let answer = world.call(&key, "POST", "/v1/webhooks", json!({ "url": "https://example.com/hook" })).await;
+    let answer =
+        world.call(&key, "POST", "/v1/webhooks", json!({ "url": "https://example.com/hook", "events": [] })).await;
     assert_eq!(answer.headers["retry-after"], "1");
     answer.expect_error(503, "unavailable", None);
     world.call("", "GET", "/readyz", Value::Null).await.expect_error(503, "unavailable", None);
@@ -212,6 +217,6 @@ async fn a_tenant_has_at_most_a_thousand_webhooks() {
         world.app.catalog.put_webhook(crate::store::WebhookRecord { id, ..(*like).clone() });
     }
     assert_eq!(world.app.catalog.tenant(id).unwrap().webhooks.len(), WEBHOOKS_PER_TENANT_MAX);
-    let wanted = json!({ "url": "https://example.com/hook" });
+    let wanted = json!({ "url": "https://example.com/hook", "events": [] });
     world.call(&key, "POST", "/v1/webhooks", wanted).await.expect_error(409, "limit_reached", None);
 }

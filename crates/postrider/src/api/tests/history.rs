@@ -9,7 +9,7 @@ async fn a_delivery_shows_every_attempt_and_the_request() {
     let world = World::new().await;
     let (_, key) = world.tenant("One").await;
     let wanted = json!({
-        "url": "https://example.com/hook?x=1", "retry": { "max_attempts": 1 },
+        "url": "https://example.com/hook?x=1", "events": ["*"], "retry": { "max_attempts": 1 },
         "headers": { "X-Api-Key": "hunter2", "X-Team": "blue" }
     });
     world.call(&key, "POST", "/v1/webhooks", wanted).await.expect(201);
@@ -37,7 +37,7 @@ async fn a_delivery_shows_every_attempt_and_the_request() {
 async fn a_failed_delivery_is_retried_by_hand_and_a_pending_one_canceled() {
     let world = World::new().await;
     let (_, key) = world.tenant("One").await;
-    let wanted = json!({ "url": "https://example.com/hook", "retry": { "schedule_ms": [3_600_000] } });
+    let wanted = json!({ "url": "https://example.com/hook", "events": [], "retry": { "schedule_ms": [3_600_000] } });
     world.call(&key, "POST", "/v1/webhooks", wanted).await.expect(201);
     world.endpoint.answer_with(500);
     world.publish(&key, "t").await;

@@ -18,7 +18,7 @@ async fn create(world: &World, key: &str, idempotency_key: &str, path: &str, bod
 async fn the_same_request_again_gets_the_first_reply_again_secret_and_all() {
     let world = World::new().await;
     let (_, key) = world.tenant("One").await;
-    let wanted = json!({ "url": "https://example.com/hook" });
+    let wanted = json!({ "url": "https://example.com/hook", "events": [] });
     let first = create(&world, &key, "k", "/v1/webhooks", wanted.clone()).await;
     assert!(first.headers.get("idempotent-replayed").is_none());
     let second = create(&world, &key, "k", "/v1/webhooks", wanted.clone()).await;
@@ -27,7 +27,7 @@ async fn the_same_request_again_gets_the_first_reply_again_secret_and_all() {
     assert_eq!(second.body, first.body);
     assert_eq!(world.get(&key, "/v1/webhooks").await["items"].as_array().unwrap().len(), 1);
 
-    let other = json!({ "url": "https://example.com/other" });
+    let other = json!({ "url": "https://example.com/other", "events": [] });
     let answer = create(&world, &key, "k", "/v1/webhooks", other).await;
     answer.expect_error(409, "idempotency_mismatch", Some("idempotency-key"));
     let (_, stranger) = world.tenant("Two").await;

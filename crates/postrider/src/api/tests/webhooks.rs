@@ -86,7 +86,8 @@ async fn enable_disable_and_delete_do_what_they_say() {
 async fn a_rotation_gives_a_new_secret_and_both_sign_until_it_is_finished() {
     let world = World::new().await;
     let (_, key) = world.tenant("One").await;
-    let created = world.call(&key, "POST", "/v1/webhooks", json!({ "url": "https://example.com/hook" })).await;
+    let created =
+        world.call(&key, "POST", "/v1/webhooks", json!({ "url": "https://example.com/hook", "events": [] })).await;
     let created = created.expect(201);
     let path = format!("/v1/webhooks/{}", created["id"].as_str().unwrap());
     let rotate = format!("{path}/rotate-secret");
@@ -134,7 +135,7 @@ async fn a_test_is_sent_at_once_and_tells_what_came_of_it() {
 async fn a_new_athenty_webhook_is_pinged_once() {
     let world = World::new().await;
     let (_, key) = world.tenant("One").await;
-    let wanted = json!({ "url": "https://example.com/hook", "dialect": "athenty" });
+    let wanted = json!({ "url": "https://example.com/hook", "events": [], "dialect": "athenty" });
     world.call(&key, "POST", "/v1/webhooks", wanted).await.expect(201);
     world.delivery(&key, "succeeded").await;
     let sent = world.endpoint.bodies();

@@ -29,7 +29,6 @@ pub(super) struct WebhookCreate {
     #[schema(example = "https://example.com/hook", max_length = 2048)]
     url: String,
     /// Event types, exact (`user.created`) or by prefix (`user.*`); empty or `["*"]`: all.
-    #[serde(default)]
     #[schema(max_items = 100)]
     events: Vec<String>,
     #[schema(max_length = 2000)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use postrider_core::delivery::Attempt;
 use postrider_core::ids::{DeliveryId, WebhookId};
 use postrider_core::time::UnixMs;
 use tokio::sync::{mpsc, oneshot};
@@ -19,7 +20,8 @@ use super::lane::Queued;
 use super::record::{Batch, Settle};
 use crate::ambient::Ambient;
 use crate::egress::Transport;
-use crate::store::{self, Recorded, Refill, Store};
+use crate::store::{self, Recorded, RecordedOutcome, Refill, Store};
+use crate::telemetry::traces::class_name;
 
 /// What a dispatch thread is told. Each message stands for something that is bounded elsewhere: a held delivery, an
 /// outcome, a call.
@@ -119,6 +121,8 @@ pub(crate) struct Gauges {
     pub(crate) in_flight: metrics::Gauge,
     pub(crate) lanes: metrics::Gauge,
     pub(crate) attempt_seconds: metrics::Histogram,
+    pub(crate) attempts_ok: metrics::Counter,
+    pub(crate) succeeded: metrics::Counter,
 }
 
 impl Gauges {
@@ -128,7 +132,29 @@ impl Gauges {
             in_flight: metrics::gauge!("postrider_in_flight", "thread" => shard.clone()),
             lanes: metrics::gauge!("postrider_lanes", "thread" => shard),
             attempt_seconds: metrics::histogram!("postrider_attempt_seconds"),
+            attempts_ok: metrics::counter!("postrider_attempts_total", "class" => "ok"),
+            succeeded: metrics::counter!("postrider_deliveries_total", "outcome" => "succeeded"),
         }
+    }
+
+    fn attempt(&self, attempt: &Attempt) {
+        self.attempt_seconds.record(f64::from(attempt.duration_ms) / 1000.0);
+        match &attempt.error {
+            None => self.attempts_ok.increment(1),
+            Some(error) => {
+                metrics::counter!("postrider_attempts_total", "class" => class_name(error.class)).increment(1);
+            }
+        }
+    }
+
+    fn outcome(&self, outcome: &RecordedOutcome) {
+        let outcome = match outcome {
+            RecordedOutcome::Succeeded => return self.succeeded.increment(1),
+            RecordedOutcome::Failed => "failed",
+            RecordedOutcome::Canceled { .. } => "canceled",
+            RecordedOutcome::Retry { .. } | RecordedOutcome::Release { .. } => return,
+        };
+        metrics::counter!("postrider_deliveries_total", "outcome" => outcome).increment(1);
     }
 }
 
@@ -205,7 +231,10 @@ impl Shard {
         let mut outcomes = Vec::new();
         while let Some(action) = self.dispatcher.action() {
             match action {
-                Action::Record(recorded, settle) => outcomes.push((*recorded, settle)),
+                Action::Record(recorded, settle) => {
+                    self.gauges.outcome(&recorded.outcome);
+                    outcomes.push((*recorded, settle));
+                }
                 Action::Refill { webhook_id, order, limit } => {
                     let (store, now) = (self.store.clone(), self.ambient.now());
                     let bytes = postrider_core::limits::REFILL_BYTES_MAX;
@@ -235,7 +264,7 @@ impl Shard {
 
     fn ended(&mut self, ended: Ended) {
         self.in_flight.remove(&ended.queued.job.delivery_id);
-        self.gauges.attempt_seconds.record(f64::from(ended.attempt.duration_ms) / 1000.0);
+        self.gauges.attempt(&ended.attempt);
         let jitter = if ended.attempt.succeeded() { 0.5 } else { draw(&*self.ambient) };
         self.dispatcher.ended(ended, self.ambient.now(), jitter);
     }

@@ -185,7 +185,7 @@ pub fn end_delivery(
 }
 
 /// The wire name of an error class.
-fn class_name(class: ErrorClass) -> String {
+pub(crate) fn class_name(class: ErrorClass) -> String {
     serde_json::to_value(class).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 

@@ -7,7 +7,7 @@ use super::client::{Page, ServerFlags};
 use super::failure::Failure;
 use super::terminal::{Terminal, Tone};
 use crate::ambient::{Ambient, System};
-use crate::config::{ConfigFlags, Sources};
+use crate::config::{ConfigFlags, Opened, Sources};
 use crate::sealing::{MasterKey, Sealer};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
@@ -130,7 +130,10 @@ async fn rotate_master(flags: &ConfigFlags, terminal: &mut Terminal) -> Result<(
     })?;
     let new = MasterKey::parse(&new, "POSTRIDER_NEW_MASTER_KEY")
         .map_err(|error| Failure::usage(format!("POSTRIDER_NEW_MASTER_KEY: {error}")))?;
-    let opened = Sources::of_process(flags).load()?.checked.open(&System)?;
+    rotate(Sources::of_process(flags).load()?.checked.open(&System)?, new, terminal).await
+}
+
+async fn rotate(opened: Opened, new: MasterKey, terminal: &mut Terminal) -> Result<(), Failure> {
     let data = &opened.config.data;
     let store = SqliteStore::open(data).map_err(anyhow::Error::from)?;
     let sealer = Sealer::load_or_create(&store, &opened.config.master_key, std::sync::Arc::new(System)).await?;
@@ -142,5 +145,55 @@ async fn rotate_master(flags: &ConfigFlags, terminal: &mut Terminal) -> Result<(
         terminal.say(format!("the master key is replaced, and written to {}", file.display()))
     } else {
         terminal.say("the master key is replaced; start the server with the new one in POSTRIDER_MASTER_KEY")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::Checked;
+
+    fn open(data: &Path) -> Opened {
+        Checked::defaults().open_with(&System, |config| config.data = data.to_owned()).unwrap()
+    }
+
+    /// What the server does with the store at its start.
+    async fn unlock(data: &Path, master: &MasterKey) -> anyhow::Result<(SqliteStore, Sealer)> {
+        let store = SqliteStore::open(data)?;
+        let sealer = Sealer::load_or_create(&store, master, Arc::new(System)).await;
+        match sealer {
+            Ok(sealer) => Ok((store, sealer)),
+            Err(error) => {
+                store.close().await?;
+                Err(error)
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn after_rotation_the_new_master_key_opens_old_secrets_and_the_old_one_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        let before = open(&data);
+        let old = before.config.master_key.clone();
+        let (store, sealer) = unlock(&data, &old).await.unwrap();
+        let sealed = sealer.seal("webhook", b"secret");
+        store.close().await.unwrap();
+        drop(store);
+
+        let new = MasterKey::new([9; 32], "test");
+        rotate(before, new.clone(), &mut Terminal::captured().0).await.unwrap();
+        let message = unlock(&data, &old).await.unwrap_err().to_string();
+        assert!(message.contains("does not open this store"), "{message}");
+        let after = open(&data);
+        assert_eq!(after.config.master_key.encoded(), new.encoded(), "the file holds the new one");
+        let (store, sealer) = unlock(&data, &after.config.master_key).await.unwrap();
+        assert_eq!(sealer.open("webhook", &sealed).unwrap().as_slice(), b"secret");
+        store.close().await.unwrap();
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,8 +20,9 @@ use tokio::time::Instant;
 use crate::egress::{Request, Sent, Transport};
 use crate::store::Scope;
 
-/// Deliveries that wait to go down one stream.
+/// Deliveries that wait to go down one stream, and their bytes: a machine that stops reading costs no more.
 const QUEUE_MAX: usize = 64;
+const QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The connected listeners of this process.
 #[derive(Debug, Default)]
@@ -33,6 +35,7 @@ struct Listener {
     id: String,
     tenant_id: TenantId,
     frames: mpsc::Sender<Frame>,
+    queued_bytes: Arc<AtomicUsize>,
     waiting: Mutex<HashMap<(DeliveryId, u32), oneshot::Sender<Sent>>>,
 }
 
@@ -43,6 +46,29 @@ pub struct Frame {
     pub attempt: u32,
     pub headers: http::HeaderMap,
     pub body: Bytes,
+    _room: Room,
+}
+
+/// Bytes of a listener's queue, given back when the frame has gone down the stream.
+#[derive(Debug)]
+struct Room {
+    queued_bytes: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Room {
+    /// `None` when the queue is full; a single frame always fits.
+    fn take(queued_bytes: &Arc<AtomicUsize>, bytes: usize) -> Option<Room> {
+        let before = queued_bytes.fetch_add(bytes, Relaxed);
+        let room = Room { queued_bytes: queued_bytes.clone(), bytes };
+        (before == 0 || before + bytes <= QUEUED_BYTES_MAX).then_some(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.queued_bytes.fetch_sub(self.bytes, Relaxed);
+    }
 }
 
 /// What became of a result that a listener sent.
@@ -59,7 +85,7 @@ impl Listeners {
     /// Connects a listener to its temporary webhook; the stream ends when it is disconnected.
     pub fn connect(&self, webhook: WebhookId, tenant_id: TenantId, id: String) -> mpsc::Receiver<Frame> {
         let (frames, stream) = mpsc::channel(QUEUE_MAX);
-        let listener = Listener { id, tenant_id, frames, waiting: Mutex::default() };
+        let listener = Listener { id, tenant_id, frames, queued_bytes: Arc::default(), waiting: Mutex::default() };
         self.connected.lock().insert(webhook, Arc::new(listener));
         stream
     }
@@ -92,8 +118,11 @@ impl Listeners {
         listener.waiting.lock().insert(attempt, answer);
         let _forget = Forget { listener: &listener, attempt };
         let Request { delivery_id, attempt: number, headers, body, timeout, .. } = request;
-        let frame = Frame { delivery_id, attempt: number, headers, body };
-        if listener.frames.try_send(frame).is_err() {
+        let queued = Room::take(&listener.queued_bytes, body.len()).is_some_and(|room| {
+            let frame = Frame { delivery_id, attempt: number, headers, body, _room: room };
+            listener.frames.try_send(frame).is_ok()
+        });
+        if !queued {
             return failed(ErrorClass::Connect, "the listener does not keep up", start.elapsed());
         }
         match tokio::time::timeout(timeout, answered).await {

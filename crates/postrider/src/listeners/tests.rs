@@ -105,3 +105,22 @@ async fn a_listener_that_does_not_read_has_a_bounded_queue() {
     assert_eq!(classes.iter().filter(|class| **class == ErrorClass::Connect).count(), 1, "the one too many");
     assert_eq!(classes.iter().filter(|class| **class == ErrorClass::Timeout).count(), QUEUE_MAX);
 }
+
+#[tokio::test]
+async fn a_queue_is_bounded_in_bytes_and_a_single_large_body_still_goes() {
+    let listeners = Arc::new(Listeners::default());
+    let mut stream = listeners.connect(webhook(1), tenant(1), "lsn_1".to_owned());
+    let send = |delivery: i64, bytes: usize| {
+        let listeners = listeners.clone();
+        let body = Bytes::from(vec![b' '; bytes]);
+        tokio::spawn(async move { listeners.send(Request { body, ..brief(webhook(1), delivery) }).await })
+    };
+    let large = send(1, QUEUED_BYTES_MAX + 1);
+    let frame = stream.recv().await.unwrap();
+    assert_eq!(class(&send(2, 1).await.unwrap()), ErrorClass::Connect, "the large one is still on its way");
+    drop(frame);
+    let next = send(3, 1);
+    assert_eq!(stream.recv().await.unwrap().delivery_id, DeliveryId(3));
+    assert_eq!(class(&large.await.unwrap()), ErrorClass::Timeout);
+    assert_eq!(class(&next.await.unwrap()), ErrorClass::Timeout);
+}

@@ -21,6 +21,8 @@ use crate::store::{Actor, AuditEntry, Scope, WebhookRecord};
 
 /// Shown in place of a custom header's value that looks like a credential; written back, it leaves the value as it is.
 pub const MASK: &str = "***";
+/// Listeners of one tenant at a time: each holds a connection and a queue.
+pub const LISTENERS_PER_TENANT_MAX: usize = 16;
 /// The longest overlap of two secrets, as long as any history is of use.
 pub const ROTATION_OVERLAP_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
@@ -70,6 +72,9 @@ pub async fn create_temporary(
 ) -> Result<(Arc<WebhookRecord>, Secret)> {
     let _changing = app.catalog.changing().await;
     let owner = app.catalog.tenant(tenant).ok_or(Rejection::NotFound("tenant"))?;
+    if owner.webhooks.iter().filter(|webhook| webhook.record.temporary).count() >= LISTENERS_PER_TENANT_MAX {
+        return Err(Rejection::LimitReached(format!("a tenant has at most {LISTENERS_PER_TENANT_MAX} listeners")));
+    }
     let mut record = blank(app, tenant, dialect.unwrap_or(owner.record.dialect));
     record.temporary = true;
     record.spec.url = format!("listen://{listen_id}");

@@ -23,7 +23,7 @@ use crate::api::call::{Call, Reply};
 use crate::api::error::{ApiError, Result};
 use crate::api::{idempotency, json};
 use crate::pipeline::{Publish, Published};
-use crate::telemetry::traces;
+use crate::telemetry::traces::{self, TraceParent};
 
 /// One event.
 #[derive(Default, Deserialize, ToSchema)]
@@ -277,21 +277,5 @@ fn check_text(
 /// The W3C trace context of the publisher, if it is well formed.
 fn trace_parent(call: &Call) -> Option<Box<str>> {
     let value = call.parts.headers.get("traceparent")?.to_str().ok()?;
-    is_trace_parent(value).then(|| value.into())
-}
-
-/// `00-<32 hex>-<16 hex>-<2 hex>`, neither id all zero.
-fn is_trace_parent(text: &str) -> bool {
-    let is_hex = |part: &str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
-    match text.split('-').collect::<Vec<_>>()[..] {
-        [version, trace, span, flags] => {
-            [version, trace, span, flags].map(str::len) == [2, 32, 16, 2]
-                && [version, trace, span, flags].into_iter().all(is_hex)
-                && version != "ff"
-                && !is_zero(trace)
-                && !is_zero(span)
-        }
-        _ => false,
-    }
+    Some(value.parse::<TraceParent>().ok()?.to_string().into())
 }

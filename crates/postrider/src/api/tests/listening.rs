@@ -148,3 +148,19 @@ async fn wrong_wishes_are_refused_before_a_stream_opens() {
     );
     assert_eq!(world.get(&key, "/v1/webhooks").await["items"], json!([]));
 }
+
+#[tokio::test]
+async fn a_tenant_has_a_bounded_number_of_listeners() {
+    let world = World::new().await;
+    let (_, key) = world.tenant("One").await;
+    let mut open = Vec::new();
+    for _ in 0..crate::registry::webhooks::LISTENERS_PER_TENANT_MAX {
+        open.push(Stream::open(&world, &key, "").await);
+    }
+    world.call(&key, "GET", "/v1/listen", Value::Null).await.expect_error(409, "limit_reached", None);
+    open.pop();
+    let fewer =
+        |list: &Value| list["items"].as_array().unwrap().len() < crate::registry::webhooks::LISTENERS_PER_TENANT_MAX;
+    world.until(&key, "/v1/webhooks", fewer).await;
+    Stream::open(&world, &key, "").await;
+}

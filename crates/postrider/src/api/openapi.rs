@@ -171,9 +171,10 @@ fn success_response(success: &Success) -> Response {
             response.content("application/json", Content::new(Some(Ref::from_schema_name(&shape.name))))
         }
         Returns::List(shape) => response.content("application/json", Content::new(Some(list_schema(shape)))),
-        Returns::Other("application/json") => {
+        // A stream is described by one event of it, an object with `event` and `data`.
+        Returns::Other(media_type @ ("application/json" | "text/event-stream")) => {
             let object = ObjectBuilder::new().schema_type(SchemaType::new(Type::Object)).build();
-            response.content("application/json", Content::new(Some(Schema::from(object))))
+            response.content(*media_type, Content::new(Some(Schema::from(object))))
         }
         Returns::Other(media_type) => response.content(*media_type, Content::new(Some(string()))),
     }

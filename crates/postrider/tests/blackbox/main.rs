@@ -13,6 +13,7 @@ mod crashes;
 mod egress;
 mod full_disk;
 mod isolation;
+mod operations;
 mod ordering;
 mod replays;
 mod restarts;

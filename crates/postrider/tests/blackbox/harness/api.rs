@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use reqwest::Method;
+use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
 use super::{SOON, until};
@@ -24,6 +25,7 @@ pub(crate) struct Api {
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
     pub(crate) text: String,
 }
@@ -91,7 +93,7 @@ impl Api {
             transcript.lock().unwrap().push((format!("{method} {path}"), format!("{headers:?}\n{text}")));
         }
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Some(Answer { status, body, text })
+        Some(Answer { status, headers, body, text })
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {

@@ -9,7 +9,6 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
 
 use postrider_core::delivery::{Attempt, Transition, Trigger, transition};
 use postrider_core::ids::{DeliveryId, WebhookId};
@@ -60,8 +59,8 @@ pub(crate) enum Prepared {
 /// Looks a webhook up and makes it ready.
 pub(crate) type Prepare = Box<dyn Fn(WebhookId) -> Prepared + Send>;
 
-/// After a refill that gave nothing though something is due.
-const EMPTY_REFILL_PAUSE: Duration = Duration::from_millis(50);
+/// How a delivery enters its lane.
+type Push = fn(&mut Lane, Queued, UnixMs) -> Result<(), (Queued, UnixMs)>;
 
 /// The lanes of one dispatch thread.
 pub(crate) struct Dispatcher {
@@ -148,12 +147,16 @@ impl Dispatcher {
         }
     }
 
-    /// A held delivery arrives, from ingest or from the store.
+    /// A new delivery arrives that is held in memory.
     pub(crate) fn deliver(&mut self, queued: Queued, now: UnixMs) {
+        self.enter(queued, now, Lane::push);
+    }
+
+    fn enter(&mut self, queued: Queued, now: UnixMs, push: Push) {
         let webhook_id = queued.job.webhook_id;
         let lane = self.lane(webhook_id, now);
         let sendable = lane.target.is_some() && (lane.status == WebhookStatus::Active || queued.watcher.is_some());
-        let pushed = if sendable { lane.push(queued, now) } else { Err((queued, now)) };
+        let pushed = if sendable { push(lane, queued, now) } else { Err((queued, now)) };
         if let Err((queued, due_at)) = pushed {
             self.release(queued, due_at, now);
         }
@@ -168,8 +171,7 @@ impl Dispatcher {
 
     /// Something of this webhook may be due in the store.
     pub(crate) fn wake(&mut self, webhook_id: WebhookId, now: UnixMs) {
-        // Every number may be behind it: the store knows.
-        self.lane(webhook_id, now).parked(0, now, now);
+        self.lane(webhook_id, now).wake(now);
         self.touch(webhook_id, now);
     }
 
@@ -189,26 +191,22 @@ impl Dispatcher {
 
     /// The store answered a refill.
     pub(crate) fn refilled(&mut self, webhook_id: WebhookId, asked: usize, refill: Refill, now: UnixMs) {
+        let given: Vec<i64> = refill.jobs.iter().map(|job| job.delivery_id.0).collect();
         let lane = self.lane(webhook_id, now);
-        let last = refill.jobs.iter().map(|job| job.delivery_id.0).max();
-        // Nothing given though something is due: held back by what is in flight. Ask again, but not at once.
-        let next_due = refill.next_due.map(|due| if last.is_none() { due.max(now + EMPTY_REFILL_PAUSE) } else { due });
-        lane.refilled(refill.jobs.len() >= asked, last, next_due, now);
+        lane.refilled(asked, &given, refill.next_due, now);
         let gauge = lane.gauge.clone();
         for job in refill.jobs {
             let queued = Queued { job, watcher: None };
             gauge.held.fetch_add(1, Relaxed);
             self.held_bytes.fetch_add(queued.cost(), Relaxed);
-            self.deliver(queued, now);
+            self.enter(queued, now, Lane::push_refilled);
         }
         self.touch(webhook_id, now);
     }
 
-    /// The store could not answer a refill; asks again at `retry_at`.
-    pub(crate) fn refill_failed(&mut self, webhook_id: WebhookId, retry_at: UnixMs, now: UnixMs) {
-        let lane = self.lane(webhook_id, now);
-        lane.refilled(false, None, Some(retry_at), now);
-        lane.parked(0, retry_at, now);
+    /// The store could not answer a refill; asks again at `again_at`.
+    pub(crate) fn refill_failed(&mut self, webhook_id: WebhookId, again_at: UnixMs, now: UnixMs) {
+        self.lane(webhook_id, now).refill_failed(again_at, now);
         self.touch(webhook_id, now);
     }
 
@@ -280,7 +278,7 @@ impl Dispatcher {
         };
         let urgent = lane.ordering != Ordering::None;
         trace_end(job, attempts, &outcome);
-        let settle = Settle { webhook_id: job.webhook_id, key, urgent };
+        let settle = Settle { webhook_id: job.webhook_id, number, key, urgent };
         self.let_go(&queued);
         self.record(recorded(queued.job, attempt, attempts, outcome), settle);
         for follower in followers {
@@ -294,10 +292,10 @@ impl Dispatcher {
         let number = queued.number();
         self.let_go(&queued);
         let lane = self.lane(webhook_id, now);
-        lane.parked(number, due_at, now);
+        lane.park(number, due_at, now);
         lane.unsettled += 1;
         let attempts = queued.job.progress.attempts;
-        let settle = Settle { webhook_id, key: None, urgent: false };
+        let settle = Settle { webhook_id, number, key: None, urgent: false };
         self.record(recorded(queued.job, None, attempts, RecordedOutcome::Release { due_at }), settle);
     }
 
@@ -319,7 +317,7 @@ impl Dispatcher {
         for settle in settled {
             self.unrecorded -= 1;
             if let Some(lane) = self.lanes.get_mut(&settle.webhook_id) {
-                lane.settled(settle.key.as_deref());
+                lane.settled(settle.number, settle.key.as_deref());
             }
             self.touch(settle.webhook_id, now);
         }

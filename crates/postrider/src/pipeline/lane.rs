@@ -8,9 +8,10 @@
 //! *barrier*: the least number that may be waiting in the store and ought to go first. The next delivery waits until
 //! the outcome of the one before is on disk, so that a crash repeats at most that one.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use postrider_core::delivery::Attempt;
 use postrider_core::limits;
@@ -79,8 +80,12 @@ pub(crate) struct Lane {
     /// When something that waits in the store is due.
     pub(crate) next_due: Option<UnixMs>,
     pub(crate) refilling: bool,
-    /// What was parked while a refill was under way, which may not have seen it: least number and due time.
-    meanwhile: Option<(i64, UnixMs)>,
+    /// Deliveries on their way into the store's queue: decided, but the store does not know it yet. Number → due.
+    parking: BTreeMap<i64, UnixMs>,
+    /// What came into the store's queue while a refill was under way, which may not have seen it. Number → due.
+    meanwhile: BTreeMap<i64, UnixMs>,
+    /// The lane was woken while a refill was under way.
+    woken: bool,
     pub(crate) pace: Pace,
     pub(crate) bucket: Option<Bucket>,
     pub(crate) breaker: Breaker,
@@ -89,6 +94,9 @@ pub(crate) struct Lane {
     /// The timer that was set last, so that it is not set twice.
     pub(crate) timer: Option<UnixMs>,
 }
+
+/// After a refill that gave nothing though something is due.
+const EMPTY_REFILL_PAUSE: Duration = Duration::from_millis(20);
 
 /// Whether something may happen now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +124,9 @@ impl Lane {
             unsettled: 0,
             next_due: None,
             refilling: false,
-            meanwhile: None,
+            parking: BTreeMap::new(),
+            meanwhile: BTreeMap::new(),
+            woken: false,
             pace: Pace::default(),
             bucket: None,
             breaker: Breaker::default(),
@@ -125,9 +135,18 @@ impl Lane {
         }
     }
 
-    /// Adds a delivery. One that must wait in the store after all comes back with the time until which it must: its
+    /// Adds a new delivery. One that must wait in the store after all comes back with the time until which it must: its
     /// key waits for a retry, or what is in the store goes first.
     pub(crate) fn push(&mut self, queued: Queued, now: UnixMs) -> Result<(), (Queued, UnixMs)> {
+        // Taking its key's turn now, it would keep it from an earlier delivery of the key that is still in the store.
+        if self.ordering == Ordering::ByKey && queued.watcher.is_none() && queued.number() >= self.barrier {
+            return Err((queued, now));
+        }
+        self.push_refilled(queued, now)
+    }
+
+    /// Adds a delivery that the store gave.
+    pub(crate) fn push_refilled(&mut self, queued: Queued, now: UnixMs) -> Result<(), (Queued, UnixMs)> {
         if queued.watcher.is_some() {
             self.express.push_back(queued);
             return Ok(());
@@ -145,10 +164,6 @@ impl Lane {
             self.window.push_back(queued);
             return Ok(());
         };
-        // Taking its key's turn now, it would keep it from an earlier delivery of the key that is still in the store.
-        if queued.number() >= self.barrier {
-            return Err((queued, now));
-        }
         if !self.keys.contains_key(key) {
             self.keys.insert(key.into(), KeyLine::default());
         }
@@ -212,43 +227,60 @@ impl Lane {
         Some(queued)
     }
 
-    /// A delivery of this lane waits in the store that is no retry.
+    /// A delivery of this lane waits in the store.
     pub(crate) fn parked(&mut self, number: i64, due_at: UnixMs, now: UnixMs) {
-        // What waits behind its key's retry is held back by the store and holds up nobody else.
-        let behind_its_key = self.ordering == Ordering::ByKey && due_at > now;
-        if self.ordering != Ordering::None && !behind_its_key {
-            self.barrier = self.barrier.min(number);
-        }
-        self.due_in_store(number, due_at, now);
-    }
-
-    fn due_in_store(&mut self, number: i64, due_at: UnixMs, now: UnixMs) {
-        self.next_due = Some(self.next_due.map_or(due_at, |next| next.min(due_at)));
         if self.refilling {
-            let (least, soonest) = self.meanwhile.unwrap_or((number, due_at));
-            self.meanwhile = Some((least.min(number), soonest.min(due_at)));
+            self.meanwhile.insert(number, due_at);
         }
+        self.expect(number, due_at, now);
         self.update_behind(now);
     }
 
-    /// A delivery waits in the store for its retry. Gives back what must wait there behind it.
-    pub(crate) fn retrying(&mut self, number: i64, key: Option<&str>, due_at: UnixMs, now: UnixMs) -> Vec<Queued> {
-        self.due_in_store(number, due_at, now);
-        match (self.ordering, key.and_then(|key| self.keys.get_mut(key))) {
-            (Ordering::Strict, _) => {
-                self.barrier = self.barrier.min(number);
-                Vec::new()
-            }
-            (Ordering::ByKey, Some(line)) => {
-                line.blocked = Some((number, due_at));
-                line.waiting.drain(..).collect()
-            }
-            _ => Vec::new(),
+    /// A delivery is on its way into the store's queue, until its outcome is [`settled`](Lane::settled).
+    pub(crate) fn park(&mut self, number: i64, due_at: UnixMs, now: UnixMs) {
+        self.parking.insert(number, due_at);
+        self.expect(number, due_at, now);
+        self.update_behind(now);
+    }
+
+    /// Something is to be read from the store when it is due, and goes before what has a greater number.
+    fn expect(&mut self, number: i64, due_at: UnixMs, now: UnixMs) {
+        self.next_due = Some(self.next_due.map_or(due_at, |next| next.min(due_at)));
+        let goes_first = match self.ordering {
+            Ordering::None => false,
+            Ordering::Strict => true,
+            // What waits for a retry is held back with its key and holds up nobody else.
+            Ordering::ByKey => due_at <= now,
+        };
+        if goes_first {
+            self.barrier = self.barrier.min(number);
         }
     }
 
-    /// The store answered a refill that asked for `asked` rows with `got`, the last of them numbered `last`.
-    pub(crate) fn refilled(&mut self, full: bool, last: Option<i64>, next_due: Option<UnixMs>, now: UnixMs) {
+    /// A delivery is parked for its retry. Gives back what must wait in the store behind it.
+    pub(crate) fn retrying(&mut self, number: i64, key: Option<&str>, due_at: UnixMs, now: UnixMs) -> Vec<Queued> {
+        self.park(number, due_at, now);
+        match key.and_then(|key| self.keys.get_mut(key)) {
+            Some(line) => {
+                line.blocked = Some((number, due_at));
+                line.waiting.drain(..).collect()
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Something may be due in the store: it is asked soon.
+    pub(crate) fn wake(&mut self, now: UnixMs) {
+        self.woken |= self.refilling;
+        self.next_due = Some(now);
+        self.update_behind(now);
+    }
+
+    /// The store answered a refill that asked for `asked` rows: the numbers of those it gave, and when the next one
+    /// that it knew of is due.
+    pub(crate) fn refilled(&mut self, asked: usize, given: &[i64], next_due: Option<UnixMs>, now: UnixMs) {
+        let full = given.len() >= asked;
+        let last = given.iter().max().copied();
         self.refilling = false;
         self.next_due = next_due;
         self.barrier = match (self.ordering, next_due, last) {
@@ -259,11 +291,28 @@ impl Lane {
             (Ordering::ByKey, Some(_), Some(last)) if full => last + 1,
             (Ordering::ByKey, Some(_), _) => i64::MAX,
         };
-        if let Some((number, due_at)) = self.meanwhile.take() {
-            if self.ordering != Ordering::None {
-                self.barrier = self.barrier.min(number);
-            }
-            self.next_due = Some(self.next_due.map_or(due_at, |next| next.min(due_at)));
+        // It cannot have known of what is still on its way, and may not have known of what came meanwhile.
+        let mut unseen = std::mem::take(&mut self.meanwhile);
+        unseen.retain(|number, _| !given.contains(number));
+        for (number, due_at) in unseen.into_iter().chain(self.parking.clone()) {
+            self.expect(number, due_at, now);
+        }
+        if std::mem::take(&mut self.woken) {
+            self.next_due = Some(now);
+        }
+        if given.is_empty() && self.next_due.is_some_and(|due| due <= now) {
+            // Something is due that the store does not give yet. Ask again, but not at once.
+            self.next_due = Some(now + EMPTY_REFILL_PAUSE);
+        }
+        self.update_behind(now);
+    }
+
+    /// The store could not answer a refill: asks again at `again_at`. What had to wait goes on waiting.
+    pub(crate) fn refill_failed(&mut self, again_at: UnixMs, now: UnixMs) {
+        self.refilling = false;
+        self.next_due = Some(again_at);
+        for (number, due_at) in std::mem::take(&mut self.meanwhile) {
+            self.expect(number, due_at.max(again_at), now);
         }
         self.update_behind(now);
     }
@@ -279,7 +328,12 @@ impl Lane {
     }
 
     /// The outcome of a delivery is on disk. `key` is set if it had the turn of its ordering key.
-    pub(crate) fn settled(&mut self, key: Option<&str>) {
+    pub(crate) fn settled(&mut self, number: i64, key: Option<&str>) {
+        if let Some(due_at) = self.parking.remove(&number)
+            && self.refilling
+        {
+            self.meanwhile.insert(number, due_at);
+        }
         self.unsettled -= 1;
         self.busy &= self.unsettled > 0;
         if let Some(key) = key {

@@ -25,6 +25,7 @@ pub(crate) struct Batch {
 #[derive(Clone, Debug)]
 pub(crate) struct Settle {
     pub(crate) webhook_id: WebhookId,
+    pub(crate) number: i64,
     /// The ordering key whose turn ends.
     pub(crate) key: Option<Box<str>>,
     /// An ordered lane waits for it: do not linger.

@@ -510,6 +510,32 @@ fn a_refill_that_missed_a_row_parked_meanwhile_is_followed_by_another() {
 }
 
 #[test]
+fn a_retry_that_a_refill_could_not_know_of_is_not_forgotten() {
+    for ordering in [Ordering::None, Ordering::Strict, Ordering::ByKey] {
+        let mut hook = record(id(1));
+        hook.spec.ordering = ordering;
+        let mut world = World::new(vec![hook]);
+        world.accept(id(1), 1, Some("k"));
+        world.run();
+        world.answer(1, 500);
+        // The outcome is decided but not recorded; the lane reads the store, which knows nothing of it yet.
+        let (recorded, settle) = std::iter::from_fn(|| world.dispatcher.action())
+            .find_map(|action| match action {
+                Action::Record(recorded, settle) => Some((recorded, settle)),
+                _ => None,
+            })
+            .expect("an outcome");
+        world.dispatcher.wake(id(1), world.now);
+        let Some(Action::Refill { webhook_id, order, limit }) = world.dispatcher.action() else { panic!("no refill") };
+        let nothing = world.refill(webhook_id, order, limit);
+        world.store_outcome(*recorded, settle);
+        world.dispatcher.refilled(webhook_id, limit, nothing, world.now);
+        world.now = world.now + Duration::from_secs(2);
+        assert_eq!(world.run(), [1], "{ordering:?}");
+    }
+}
+
+#[test]
 fn an_attempt_cut_short_by_shutdown_is_not_counted() {
     let mut world = World::new(vec![record(id(1))]);
     world.accept(id(1), 1, None);

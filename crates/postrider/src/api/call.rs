@@ -142,6 +142,8 @@ fn check_media_type(parts: &Parts) -> Result<()> {
 async fn read_body(mut body: Body, parts: &Parts, limit: usize) -> Result<Bytes> {
     let declared = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if declared.is_some_and(|length: u64| length > limit as u64) {
+        // Who asked before sending has nothing on the way.
+        let body = if parts.headers.contains_key(header::EXPECT) { Body::empty() } else { body };
         return Err(too_large(body, limit).await);
     }
     let Some(first) = next_frame(&mut body).await? else { return Ok(Bytes::new()) };

@@ -194,3 +194,6 @@ impl From<Rejection> for ApiError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

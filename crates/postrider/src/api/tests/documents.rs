@@ -175,3 +175,12 @@ fn docs_api_md_names_every_code_scope_and_call() {
         assert!(text.contains(&format!("`{call}`")), "docs/api.md lacks: {call}");
     }
 }
+
+#[test]
+fn the_example_in_docs_api_md_has_the_shape_of_a_tenant() {
+    let text = include_str!("../../../../../docs/api.md");
+    let example = text.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    let example: Value = serde_json::from_str(example).unwrap();
+    let schema = json!({ "$ref": "#/components/schemas/Tenant", "components": DOCUMENT["components"] });
+    jsonschema::validate(&schema, &example).unwrap();
+}

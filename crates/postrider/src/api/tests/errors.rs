@@ -197,6 +197,39 @@ async fn a_closed_store_is_unavailable_and_says_so_without_the_cause() {
 }
 
 #[tokio::test]
+async fn a_stopped_engine_accepts_nothing_and_says_so() {
+    let world = World::new().await;
+    let (_, key) = world.tenant("One").await;
+    world.app.engine.clone().shutdown(std::time::Duration::ZERO).await;
+    let answer = world.call(&key, "POST", "/v1/events", json!({ "type": "t", "data": 1 })).await;
+    assert_eq!(answer.headers["retry-after"], "1");
+    answer.expect_error(503, "shutting_down", None);
+}
+
+/// A client that writes all of its request before it reads, as most do.
+#[tokio::test]
+async fn who_sends_too_much_reads_the_refusal_and_no_reset() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let world = World::new().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(axum::serve(listener, world.router.clone()).into_future());
+    let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+    let bytes = 3 * 1024 * 1024;
+    let head = format!(
+        "POST /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: {bytes}\r\n\r\n",
+        world.admin()
+    );
+    client.write_all(head.as_bytes()).await.unwrap();
+    client.write_all(&vec![b' '; bytes]).await.unwrap();
+    let mut reply = [0; 12];
+    client.read_exact(&mut reply).await.unwrap();
+    assert_eq!(&reply, b"HTTP/1.1 413");
+    server.abort();
+}
+
+#[tokio::test]
 async fn a_process_that_stops_is_not_ready() {
     let world = World::new().await;
     world.call("", "GET", "/readyz", Value::Null).await.expect(200);

@@ -26,7 +26,7 @@ use crate::sealing::MasterKey;
 
 pub use flags::ConfigFlags;
 pub use keys::{ADMIN_KEY_FILE, MASTER_KEY_FILE, permission_problem, replace_master_key};
-pub use load::{ConfigError, Loaded, Origin, Problem, Sources, client_variable};
+pub use load::{ConfigError, Loaded, Origin, Problem, Sources, client_variable, variable};
 pub use report::{markdown, sample};
 pub use settings::{SETTINGS, Setting};
 

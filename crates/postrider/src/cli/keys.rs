@@ -7,7 +7,7 @@ use super::client::{Page, ServerFlags};
 use super::failure::Failure;
 use super::terminal::{Terminal, Tone};
 use crate::ambient::{Ambient, System};
-use crate::config::{ConfigFlags, Opened, Sources};
+use crate::config::{ConfigFlags, Opened, Sources, variable};
 use crate::sealing::{MasterKey, Sealer};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
@@ -124,7 +124,7 @@ async fn list(as_json: bool, server: &ServerFlags, terminal: &mut Terminal) -> R
 
 /// Rewraps the data key. The store's lock keeps a running server out.
 async fn rotate_master(flags: &ConfigFlags, terminal: &mut Terminal) -> Result<(), Failure> {
-    let new = std::env::var("POSTRIDER_NEW_MASTER_KEY").map_err(|_| {
+    let new = variable("POSTRIDER_NEW_MASTER_KEY").ok_or_else(|| {
         Failure::usage("POSTRIDER_NEW_MASTER_KEY is not set")
             .hint("POSTRIDER_NEW_MASTER_KEY=$(postrider keys generate-master) postrider keys rotate-master …")
     })?;

@@ -13,6 +13,7 @@ use super::failure::Failure;
 use super::terminal::{Terminal, Tone};
 use super::when;
 use crate::ambient::{Ambient, System};
+use crate::config::variable;
 
 /// What both need.
 #[derive(Debug, Args)]
@@ -69,7 +70,7 @@ impl Message {
         let text = match &self.secret_file {
             Some(path) => std::fs::read_to_string(path)
                 .map_err(|error| Failure::usage(format!("cannot read the secret from {}: {error}", path.display())))?,
-            None => std::env::var("POSTRIDER_SECRET").map_err(|_| {
+            None => variable("POSTRIDER_SECRET").ok_or_else(|| {
                 Failure::usage("there is no secret")
                     .hint("set POSTRIDER_SECRET, or use --secret-file (a flag would show it to other users)")
             })?,

@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 
 use super::failure::{Failure, Kind};
+use crate::config::variable;
 
 /// How a piece of text is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl Terminal {
     /// This process's. `NO_COLOR` is respected.
     pub(super) fn of_process() -> Terminal {
         let is_terminal = io::stdout().is_terminal();
-        let is_colored = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let is_colored = is_terminal && variable("NO_COLOR").is_none();
         let is_interactive = is_terminal && io::stdin().is_terminal();
         Terminal { out: Box::new(io::stdout()), is_colored, is_interactive }
     }

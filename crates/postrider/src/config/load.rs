@@ -26,6 +26,11 @@ pub fn client_variable(name: &str) -> bool {
     CLIENT_VARIABLES.contains(&name)
 }
 
+/// A variable that is not one of the switches, for commands that take a secret from the environment. Empty: not set.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()).filter(|value| !value.trim().is_empty())
+}
+
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {

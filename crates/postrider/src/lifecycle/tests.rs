@@ -90,7 +90,7 @@ async fn a_connection_serves_one_request_after_the_other_and_knows_its_peer() {
 
 #[tokio::test]
 async fn http2_is_spoken_by_prior_knowledge() {
-    let serving = serving(ServeLimits { head: Duration::from_millis(50), ..ServeLimits::default() }).await;
+    let serving = serving(ServeLimits { head: Duration::from_millis(400), ..ServeLimits::default() }).await;
     let client = reqwest::Client::builder()
         .no_proxy()
         .http2_prior_knowledge()
@@ -102,13 +102,13 @@ async fn http2_is_spoken_by_prior_knowledge() {
         assert_eq!(reply.version(), http::Version::HTTP_2);
         assert_eq!(reply.text().await.unwrap(), "127.0.0.1");
         // Longer than a head may take: an open HTTP/2 connection is not taken for a slow head.
-        tokio::time::sleep(Duration::from_millis(120)).await;
+        tokio::time::sleep(Duration::from_millis(600)).await;
     }
 }
 
 #[tokio::test]
 async fn a_head_that_drips_is_cut_off_while_an_idle_connection_may_wait() {
-    let limits = ServeLimits { head: Duration::from_millis(200), idle: SOON, ..ServeLimits::default() };
+    let limits = ServeLimits { head: Duration::from_millis(500), idle: SOON, ..ServeLimits::default() };
     let serving = serving(limits).await;
 
     let started = Instant::now();
@@ -118,15 +118,17 @@ async fn a_head_that_drips_is_cut_off_while_an_idle_connection_may_wait() {
             if dripping.write_all(&[*byte]).await.is_err() {
                 break;
             }
+            // A byte now and then, so that no read waits for long.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     timeout(SOON, drip).await.expect("cut off in time");
-    assert!(started.elapsed() >= Duration::from_millis(200));
+    assert!(started.elapsed() >= Duration::from_millis(500));
 
     let mut patient = serving.connect().await;
     exchange(&mut patient, GET, "127.0.0.1").await;
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    // Longer than a head may take: idleness has its own time.
+    tokio::time::sleep(Duration::from_millis(800)).await;
     exchange(&mut patient, GET, "127.0.0.1").await;
     // The second head of a connection has its bound too.
     patient.write_all(b"GET /").await.unwrap();
@@ -136,14 +138,15 @@ async fn a_head_that_drips_is_cut_off_while_an_idle_connection_may_wait() {
 #[tokio::test]
 async fn a_silent_connection_is_closed_after_its_idle_time_but_not_while_it_is_answered() {
     let limits =
-        ServeLimits { head: Duration::from_millis(150), idle: Duration::from_millis(150), ..ServeLimits::default() };
+        ServeLimits { head: Duration::from_millis(300), idle: Duration::from_millis(300), ..ServeLimits::default() };
     let mut serving = serving(limits).await;
     let mut waiting = serving.connect().await;
     waiting.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     serving.slow.recv().await.unwrap();
     let mut silent = serving.connect().await;
     closed(&mut silent).await;
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    // Twice the idle time, so that it would have been looked at.
+    tokio::time::sleep(Duration::from_millis(600)).await;
     serving.release.cancel();
     assert!(read_until(&mut waiting, "slow").await.starts_with("HTTP/1.1 200"));
     closed(&mut waiting).await;

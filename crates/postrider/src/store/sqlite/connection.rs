@@ -1,6 +1,6 @@
 //! Opening the database: the lock, the pragmas, and forward-only migrations.
 
-use std::fs::{File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,7 +34,11 @@ pub(super) struct Directory {
 impl Directory {
     /// Creates the directory if needed and takes its lock.
     pub(super) fn lock(path: &Path) -> Result<Directory> {
-        std::fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
+        let mut create = DirBuilder::new();
+        // Payloads and sealed secrets are nobody else's business.
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut create, 0o700);
+        create.recursive(true).create(path).with_context(|| format!("cannot create {}", path.display()))?;
         let lock_path = path.join("postrider.lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
         let lock = lock.with_context(|| format!("cannot open {}", lock_path.display()))?;

@@ -42,13 +42,14 @@ fn external_number(conn: &Connection, scope: Scope, external_id: &str) -> Result
     if let Scope::Tenant(tenant) = scope {
         return find_external(conn, tenant, external_id);
     }
-    let mut tenants = conn.prepare_cached("SELECT id FROM tenants")?;
-    let tenants = tenants.query_map([], |row| tenant_at(row, 0))?.collect::<Sql<Vec<TenantId>>>()?;
-    let mut newest = None;
-    for tenant in tenants {
-        newest = newest.max(find_external(conn, tenant, external_id)?);
+    for day in partition::days(conn, Kind::History)?.into_iter().rev() {
+        let sql = format!("SELECT max(n) FROM events_{} WHERE external_id = ?", day.suffix());
+        let found: Option<i64> = conn.prepare_cached(&sql)?.query_row([external_id], |row| row.get(0))?;
+        if found.is_some() {
+            return Ok(found);
+        }
     }
-    Ok(newest)
+    Ok(None)
 }
 
 fn event_record(conn: &Connection, n: i64) -> Result<Option<EventRecord>> {

@@ -113,7 +113,7 @@ CREATE TABLE events_{day} (
     data            TEXT NOT NULL
 ) STRICT;
 CREATE INDEX events_{day}_tenant ON events_{day} (tenant, n);
-CREATE UNIQUE INDEX events_{day}_external ON events_{day} (tenant, external_id) WHERE external_id IS NOT NULL;
+CREATE UNIQUE INDEX events_{day}_external ON events_{day} (external_id, tenant) WHERE external_id IS NOT NULL;
 
 CREATE TABLE deliveries_{day} (
     n               INTEGER PRIMARY KEY,

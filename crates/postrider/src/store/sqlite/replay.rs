@@ -84,7 +84,7 @@ fn deliveries_of_day(
     conn: &Connection,
     select: &ReplaySelect,
     day: Day,
-    (low, high): (i64, i64),
+    (low, mut high): (i64, i64),
     limit: usize,
     found: &mut Vec<Match>,
 ) -> Result<()> {
@@ -117,9 +117,13 @@ fn deliveries_of_day(
                 own += 1;
             }
         }
+        found[start..].sort_unstable_by_key(|found| found.0);
+        if found.len() - start >= limit {
+            // What is newer than the last of these is of no use from any other webhook.
+            found.truncate(start + limit);
+            high = found[start + limit - 1].0;
+        }
     }
-    found[start..].sort_unstable_by_key(|found| found.0);
-    found.truncate(start + limit);
     Ok(())
 }
 

@@ -154,9 +154,16 @@ impl<'a> Sources<'a> {
              WHERE webhook = ? {only} AND n >= ? AND n < ? ORDER BY n DESC LIMIT ?"
         );
         let mut select = self.conn.prepare_cached(&sql)?;
+        let mut low = self.low;
         for webhook in finished {
-            let rows = select.query_map(params![webhook.0.into_bytes(), self.low, before, limit], candidate)?;
+            let rows = select.query_map(params![webhook.0.into_bytes(), low, before, limit], candidate)?;
             found.extend(rows.collect::<Sql<Vec<_>>>()?);
+            if found.len() - start > count {
+                // What is older than the last of these is of no use from any other webhook.
+                found[start..].sort_unstable_by_key(|(n, _)| std::cmp::Reverse(*n));
+                found.truncate(start + count);
+                low = found[start + count - 1].0;
+            }
         }
         Ok(found.len() - start)
     }

@@ -86,7 +86,7 @@ impl Load {
 
 fn outcome(event: &NewEvent, accepted: &Accepted, now: UnixMs) -> Recorded {
     let Accepted::New { id, first_delivery } = *accepted else { panic!("{accepted:?}") };
-    let failed = first_delivery.0 % 100 == 0;
+    let failed = first_delivery.0.wrapping_mul(0x9e37_79b9).rotate_left(20) % 100 == 0;
     let headers =
         [("content-type", "application/json"), ("date", "Tue, 03 Mar 2026 10:00:00 GMT"), ("server", "nginx")];
     let response = Response {
@@ -116,8 +116,8 @@ fn outcome(event: &NewEvent, accepted: &Accepted, now: UnixMs) -> Recorded {
     }
 }
 
-/// Runs `lives` lives in batches of `size`; recording follows accepting at a distance of a few batches.
-async fn live(store: &SqliteStore, load: &mut Load, lives: usize, size: usize) {
+/// Runs `lives` lives, accepted in batches of `size`; recording follows, up to `together` batches in one call.
+async fn live(store: &SqliteStore, load: &mut Load, lives: usize, size: usize, together: usize) {
     let (done, mut to_record) = tokio::sync::mpsc::channel::<Vec<Recorded>>(4);
     let accepting = async move {
         for _ in 0..lives / size {
@@ -128,19 +128,23 @@ async fn live(store: &SqliteStore, load: &mut Load, lives: usize, size: usize) {
         }
     };
     let recording = async {
-        while let Some(outcomes) = to_record.recv().await {
+        while let Some(mut outcomes) = to_record.recv().await {
+            for _ in 1..together {
+                outcomes.extend(to_record.recv().await.into_iter().flatten());
+            }
             assert!(store.record(outcomes, now()).await.unwrap().into_iter().all(|done| done));
         }
     };
     tokio::join!(accepting, recording);
 }
 
-async fn measure(store: &SqliteStore, load: &mut Load, lives: usize, size: usize) {
+async fn measure(store: &SqliteStore, load: &mut Load, lives: usize, size: usize, together: usize) {
     let (start, cpu_before, written_before) = (Instant::now(), cpu(), written());
-    live(store, load, lives, size).await;
+    live(store, load, lives, size, together).await;
     let (wall, cpu, written) = (start.elapsed(), cpu() - cpu_before, written() - written_before);
     println!(
-        "batch {size:>5}: {:>7.0} lives/s, {:>5.1} us cpu per life, {:>6} bytes written per life",
+        "accepted by {size:>4}, recorded by {:>4}: {:>7.0} lives/s, {:>5.1} us cpu per life, {:>6} bytes written per life",
+        size * together,
         lives as f64 / wall.as_secs_f64(),
         cpu.as_secs_f64() * 1e6 / lives as f64,
         written / lives as u64,
@@ -224,14 +228,14 @@ async fn main() {
     let mut load = Load { next: 0, data: Bytes::from(format!("{{\"text\":\"{}\"}}", "x".repeat(1012))) };
     let store = SqliteStore::open(&directory).unwrap();
     store.begin(now()).await.unwrap();
-    for size in [1, 50, 200, 2000] {
-        measure(&store, &mut load, if size == 1 { 2_000 } else { 60_000 }, size).await;
+    for (size, together) in [(1, 1), (50, 1), (200, 1), (200, 10), (2000, 1)] {
+        measure(&store, &mut load, if size == 1 { 2_000 } else { 60_000 }, size, together).await;
     }
     let before = load.next;
-    live(&store, &mut load, rows.saturating_sub(before), 2000).await;
+    live(&store, &mut load, rows.saturating_sub(before), 2000, 1).await;
     println!("with {} lives there:", load.next);
-    for size in [50, 200, 2000] {
-        measure(&store, &mut load, 60_000, size).await;
+    for (size, together) in [(50, 1), (200, 1), (200, 10), (2000, 1)] {
+        measure(&store, &mut load, 60_000, size, together).await;
     }
     latest_failed(&store).await;
     drop(store);

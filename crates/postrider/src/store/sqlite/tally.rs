@@ -10,7 +10,7 @@ use postrider_core::delivery::{Attempt, Trigger};
 use postrider_core::ids::{TenantId, WebhookId};
 use postrider_core::time::UnixMs;
 use rusqlite::types::FromSqlError;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::partition::{Day, Kind};
 use super::row::{Sql, count_at, json_at, signed};
@@ -121,25 +121,25 @@ impl Tally {
 
     /// Writes everything; `now` names the bucket.
     pub(super) fn write(self, session: &mut Session, now: UnixMs) -> Result<()> {
+        let bucket = UnixMs(now.0.div_euclid(ROLLUP_MS) * ROLLUP_MS);
+        session.days.ensure(&session.conn, Kind::Rollups, Day::of(bucket))?;
+        let mut rollups = Rollups::of(&session.conn, bucket)?;
+        let mut health = session.conn.prepare_cached(UPSERT_HEALTH)?;
         let mut tenants: HashMap<TenantId, Rollup> = HashMap::new();
         let mut platform = Rollup::default();
-        let bucket = UnixMs(now.0.div_euclid(ROLLUP_MS) * ROLLUP_MS);
-        let mut any = false;
         for (webhook, lane) in &self.lanes {
-            write_health(session, *webhook, lane, now)?;
-            if lane.rollup.is_empty() {
-                continue;
+            write_health(&mut health, *webhook, lane, now)?;
+            if !lane.rollup.is_empty() {
+                rollups.add(webhook.0.as_bytes(), &lane.rollup)?;
+                tenants.entry(lane.tenant).or_default().merge(&lane.rollup);
+                platform.merge(&lane.rollup);
             }
-            any = true;
-            add_rollup(session, webhook.0.as_bytes(), bucket, &lane.rollup)?;
-            tenants.entry(lane.tenant).or_default().merge(&lane.rollup);
-            platform.merge(&lane.rollup);
         }
         for (tenant, rollup) in &tenants {
-            add_rollup(session, tenant.0.as_bytes(), bucket, rollup)?;
+            rollups.add(tenant.0.as_bytes(), rollup)?;
         }
-        if any {
-            add_rollup(session, &[], bucket, &platform)?;
+        if !platform.is_empty() {
+            rollups.add(&[], &platform)?;
         }
         Ok(())
     }
@@ -170,22 +170,21 @@ impl Health {
     }
 }
 
-fn write_health(session: &Session, webhook: WebhookId, lane: &Lane, now: UnixMs) -> Result<()> {
+/// A success in the batch (?4 not NULL) cuts off the failures stored before it.
+const UPSERT_HEALTH: &str = "INSERT INTO webhook_health (webhook, tenant, last_delivery_at, last_success_at, \
+       last_failure_at, last_succeeded, failing_since, consecutive_failures, failing, recorded_at) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
+     ON CONFLICT (webhook) DO UPDATE SET recorded_at = ?10, \
+       last_delivery_at = coalesce(max(last_delivery_at, ?3), ?3, last_delivery_at), \
+       last_success_at = coalesce(max(last_success_at, ?4), ?4, last_success_at), \
+       last_failure_at = coalesce(max(last_failure_at, ?5), ?5, last_failure_at), \
+       last_succeeded = coalesce(?6, last_succeeded), \
+       failing_since = iif(?4 IS NOT NULL, ?7, coalesce(failing_since, ?7)), \
+       consecutive_failures = iif(?4 IS NOT NULL, 0, consecutive_failures) + ?8, \
+       failing = iif(?4 IS NOT NULL, ?9, failing OR ?9)";
+
+fn write_health(upsert: &mut CachedStatement<'_>, webhook: WebhookId, lane: &Lane, now: UnixMs) -> Result<()> {
     let health = &lane.health;
-    // A success in the batch (:success not NULL) cuts off the failures stored before it.
-    let mut upsert = session.conn.prepare_cached(
-        "INSERT INTO webhook_health (webhook, tenant, last_delivery_at, last_success_at, last_failure_at, \
-           last_succeeded, failing_since, consecutive_failures, failing, recorded_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
-         ON CONFLICT (webhook) DO UPDATE SET recorded_at = ?10, \
-           last_delivery_at = coalesce(max(last_delivery_at, ?3), ?3, last_delivery_at), \
-           last_success_at = coalesce(max(last_success_at, ?4), ?4, last_success_at), \
-           last_failure_at = coalesce(max(last_failure_at, ?5), ?5, last_failure_at), \
-           last_succeeded = coalesce(?6, last_succeeded), \
-           failing_since = iif(?4 IS NOT NULL, ?7, coalesce(failing_since, ?7)), \
-           consecutive_failures = iif(?4 IS NOT NULL, 0, consecutive_failures) + ?8, \
-           failing = iif(?4 IS NOT NULL, ?9, failing OR ?9)",
-    )?;
     upsert.execute(params![
         webhook.0.into_bytes(),
         lane.tenant.0.into_bytes(),
@@ -201,25 +200,35 @@ fn write_health(session: &Session, webhook: WebhookId, lane: &Lane, now: UnixMs)
     Ok(())
 }
 
-fn add_rollup(session: &mut Session, subject: &[u8], bucket: UnixMs, added: &Rollup) -> Result<()> {
-    let day = Day::of(bucket);
-    session.days.ensure(&session.conn, Kind::Rollups, day)?;
-    let day = day.suffix();
-    let select = format!("SELECT {ROLLUP_COLUMNS} FROM rollups_{day} WHERE subject = ? AND bucket = ?");
-    let stored = session.conn.prepare_cached(&select)?.query_row(params![subject, bucket.0], rollup_at).optional()?;
-    let mut rollup = stored.unwrap_or_default();
-    rollup.merge(added);
-    let replace = format!(
-        "INSERT OR REPLACE INTO rollups_{day} (subject, bucket, {ROLLUP_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
-    );
-    session.conn.prepare_cached(&replace)?.execute(params![
-        subject,
-        bucket.0,
-        signed(rollup.succeeded),
-        signed(rollup.failed),
-        signed(rollup.canceled),
-        serde_json::to_string(&rollup.codes).map_err(anyhow::Error::new)?,
-        rollup.latency.encode(),
-    ])?;
-    Ok(())
+/// The stored rollups of one bucket.
+struct Rollups<'c> {
+    bucket: UnixMs,
+    select: CachedStatement<'c>,
+    replace: CachedStatement<'c>,
+}
+
+impl<'c> Rollups<'c> {
+    fn of(conn: &'c Connection, bucket: UnixMs) -> Result<Rollups<'c>> {
+        let table = format!("rollups_{}", Day::of(bucket).suffix());
+        let select = format!("SELECT {ROLLUP_COLUMNS} FROM {table} WHERE subject = ? AND bucket = ?");
+        let replace =
+            format!("INSERT OR REPLACE INTO {table} (subject, bucket, {ROLLUP_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)");
+        Ok(Rollups { bucket, select: conn.prepare_cached(&select)?, replace: conn.prepare_cached(&replace)? })
+    }
+
+    fn add(&mut self, subject: &[u8], added: &Rollup) -> Result<()> {
+        let stored = self.select.query_row(params![subject, self.bucket.0], rollup_at).optional()?;
+        let mut rollup = stored.unwrap_or_default();
+        rollup.merge(added);
+        self.replace.execute(params![
+            subject,
+            self.bucket.0,
+            signed(rollup.succeeded),
+            signed(rollup.failed),
+            signed(rollup.canceled),
+            serde_json::to_string(&rollup.codes).map_err(anyhow::Error::new)?,
+            rollup.latency.encode(),
+        ])?;
+        Ok(())
+    }
 }

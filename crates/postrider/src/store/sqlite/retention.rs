@@ -10,8 +10,9 @@ use super::row::Sql;
 use super::writer::Session;
 use crate::store::{Result, SweepReport};
 
-/// Rows removed in one transaction: about 5 MB of events.
-const SLICE_ROWS: usize = 5_000;
+/// Rows removed in one transaction: about 2 MB of events, some 20 ms. Dropping the tables of 1,200,000 events as they are
+/// takes the writer ten seconds.
+const SLICE_ROWS: usize = 2_000;
 /// Statistics are kept for the longest window that can be asked for, and today.
 const ROLLUP_DAYS: u32 = 31;
 

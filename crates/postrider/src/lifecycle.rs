@@ -4,6 +4,7 @@
 //! flight end or are released uncounted, the store is closed, exit code 0 within the grace period. A second signal
 //! ends the process at once with 128 + its number (130 or 143); the store is made for that, too.
 
+mod descriptors;
 mod head_watch;
 mod serving;
 mod signals;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 
+pub use descriptors::raise_limit;
 pub use serving::{ServeLimits, serve};
 pub use signals::exit_on_second_signal;
 

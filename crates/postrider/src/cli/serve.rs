@@ -18,6 +18,7 @@ pub(super) async fn run(flags: &ConfigFlags, terminal: &mut Terminal) -> Result<
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    lifecycle::raise_limit();
     let listener = lifecycle::bind(loaded.checked.listen()).await?;
     let address = listener.local_addr()?;
     let opened = loaded.checked.open(&System)?;

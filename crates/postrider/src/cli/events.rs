@@ -62,7 +62,10 @@ pub(super) async fn run(command: Command, terminal: &mut Terminal) -> Result<(),
     for event in first[..past].iter().rev() {
         show(&tail, event, terminal)?;
     }
-    while !tail.no_follow {
+    if tail.no_follow {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(POLL).await;
         let fresh = seen.unseen(newest(&client, &tail, PAGE, Some(&seen)).await?);
         seen.note(&fresh);
@@ -70,7 +73,6 @@ pub(super) async fn run(command: Command, terminal: &mut Terminal) -> Result<(),
             show(&tail, event, terminal)?;
         }
     }
-    Ok(())
 }
 
 /// What was shown already: the events of the latest moment, since the next look begins there.

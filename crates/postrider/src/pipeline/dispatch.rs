@@ -350,8 +350,12 @@ impl Dispatcher {
     }
 
     fn lane(&mut self, webhook_id: WebhookId, now: UnixMs) -> &mut Lane {
-        if !self.lanes.contains_key(&webhook_id) {
-            self.lanes.insert(webhook_id, Lane::new(Arc::default()));
+        let mut is_new = false;
+        self.lanes.entry(webhook_id).or_insert_with(|| {
+            is_new = true;
+            Lane::new(Arc::default())
+        });
+        if is_new {
             self.refresh(webhook_id, now);
         }
         self.lanes.get_mut(&webhook_id).expect("inserted above")

@@ -51,11 +51,11 @@ struct Arguments {
     /// Measured seconds of every scenario (default: 60 for fan-out 1, 30 or 20 for the others)
     #[arg(long)]
     seconds: Option<u64>,
-    /// Connections that publish
+    /// Connections that publish (an eighth of them for batches of 100)
     #[arg(long, default_value_t = 64)]
     connections: usize,
     /// Deliveries of a webhook that may be accepted and not yet arrived, at peak
-    #[arg(long, default_value_t = 2_000)]
+    #[arg(long, default_value_t = 1_000)]
     outstanding: u64,
     /// Events of history for the history scenario (default: 1,000,000; quick: 50,000)
     #[arg(long)]

@@ -288,12 +288,18 @@ impl Bench {
         Stretch {
             title: title.to_owned(),
             pace,
-            connections: self.settings.connections,
+            connections: self.connections(batch),
             batch,
             warm_up: self.warm_up(),
             measured: Duration::from_secs(seconds),
             verify_one_in,
         }
+    }
+
+    /// Fewer connections where each carries a batch: what they have in flight together must stay below the bound on
+    /// outstanding deliveries, or a peak would be a backlog.
+    fn connections(&self, batch: usize) -> usize {
+        if batch == 1 { self.settings.connections } else { self.settings.connections.div_ceil(8) }
     }
 
     fn warm_up(&self) -> Duration {
@@ -317,7 +323,7 @@ impl Bench {
         let mut server = Helper::start(&["accept-ceiling"])?;
         let nobody = Tenant { key: "sk_test_ceiling".to_owned(), webhooks: vec![], well: true };
         let driver = Driver::new(server.first_line()?, vec![nobody]);
-        let connections = self.settings.connections;
+        let connections = self.connections(batch);
         let pace = Pace::Closed { outstanding_max: u64::MAX };
         let running = driver.start(&Plan { connections, batch, pace, events_max: u64::MAX }, None).await?;
         tokio::time::sleep(self.warm_up() / 2).await;

@@ -20,8 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The longest a fill may take.
 const FILL_MAX: Duration = Duration::from_secs(180);
 /// Deliveries that may be outstanding during a fill.
-const FILL_OUTSTANDING: u64 = 20_000;
+const FILL_OUTSTANDING: u64 = 1_000;
 const FILL_BATCH: usize = 100;
+const FILL_CONNECTIONS: usize = 8;
 
 /// How to load the server for one measurement.
 #[derive(Clone, Debug)]
@@ -176,7 +177,7 @@ impl<'a> Session<'a> {
     /// Publishes `events` in batches, without measuring.
     pub(crate) async fn fill(&mut self, events: u64) -> Result<()> {
         let plan = Plan {
-            connections: 8,
+            connections: FILL_CONNECTIONS,
             batch: FILL_BATCH,
             pace: Pace::Closed { outstanding_max: FILL_OUTSTANDING },
             events_max: events,

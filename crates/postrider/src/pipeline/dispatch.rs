@@ -291,8 +291,9 @@ impl Dispatcher {
         let webhook_id = queued.job.webhook_id;
         let number = queued.number();
         self.let_go(&queued);
+        let key = queued.job.event.ordering_key.clone();
         let lane = self.lane(webhook_id, now);
-        lane.park(number, due_at, now);
+        lane.park(number, key.as_deref(), due_at, now);
         lane.unsettled += 1;
         let attempts = queued.job.progress.attempts;
         let settle = Settle { webhook_id, number, key: None, urgent: false };

@@ -48,6 +48,13 @@ pub(crate) fn held_cost(payload: usize) -> usize {
     payload + 256
 }
 
+/// A delivery that goes into the store's queue.
+#[derive(Clone, Debug)]
+struct Parking {
+    due_at: UnixMs,
+    key: Option<Box<str>>,
+}
+
 /// Deliveries of one ordering key.
 #[derive(Debug, Default)]
 struct KeyLine {
@@ -80,10 +87,12 @@ pub(crate) struct Lane {
     /// When something that waits in the store is due.
     pub(crate) next_due: Option<UnixMs>,
     pub(crate) refilling: bool,
-    /// Deliveries on their way into the store's queue: decided, but the store does not know it yet. Number → due.
-    parking: BTreeMap<i64, UnixMs>,
-    /// What came into the store's queue while a refill was under way, which may not have seen it. Number → due.
-    meanwhile: BTreeMap<i64, UnixMs>,
+    /// Deliveries on their way into the store's queue: decided, but the store does not know it yet.
+    parking: BTreeMap<i64, Parking>,
+    /// What came into the store's queue while a refill was under way, which may not have seen it.
+    meanwhile: BTreeMap<i64, Parking>,
+    /// What the last refill may not have seen.
+    unseen: BTreeMap<i64, Parking>,
     /// The lane was woken while a refill was under way.
     woken: bool,
     pub(crate) pace: Pace,
@@ -126,6 +135,7 @@ impl Lane {
             refilling: false,
             parking: BTreeMap::new(),
             meanwhile: BTreeMap::new(),
+            unseen: BTreeMap::new(),
             woken: false,
             pace: Pace::default(),
             bucket: None,
@@ -164,6 +174,14 @@ impl Lane {
             self.window.push_back(queued);
             return Ok(());
         };
+        // An earlier one of the key is on its way into the store, which could not hold this one back for it.
+        let earlier = |parked: &BTreeMap<i64, Parking>| {
+            parked.range(..queued.number()).any(|(_, parking)| parking.key.as_deref() == Some(key))
+        };
+        let overtakes = earlier(&self.parking) || earlier(&self.unseen);
+        if overtakes && !self.keys.get(key).is_some_and(|line| line.blocked.is_some()) {
+            return Err((queued, now));
+        }
         if !self.keys.contains_key(key) {
             self.keys.insert(key.into(), KeyLine::default());
         }
@@ -230,15 +248,15 @@ impl Lane {
     /// A delivery of this lane waits in the store.
     pub(crate) fn parked(&mut self, number: i64, due_at: UnixMs, now: UnixMs) {
         if self.refilling {
-            self.meanwhile.insert(number, due_at);
+            self.meanwhile.insert(number, Parking { due_at, key: None });
         }
         self.expect(number, due_at, now);
         self.update_behind(now);
     }
 
     /// A delivery is on its way into the store's queue, until its outcome is [`settled`](Lane::settled).
-    pub(crate) fn park(&mut self, number: i64, due_at: UnixMs, now: UnixMs) {
-        self.parking.insert(number, due_at);
+    pub(crate) fn park(&mut self, number: i64, key: Option<&str>, due_at: UnixMs, now: UnixMs) {
+        self.parking.insert(number, Parking { due_at, key: key.map(Into::into) });
         self.expect(number, due_at, now);
         self.update_behind(now);
     }
@@ -259,7 +277,7 @@ impl Lane {
 
     /// A delivery is parked for its retry. Gives back what must wait in the store behind it.
     pub(crate) fn retrying(&mut self, number: i64, key: Option<&str>, due_at: UnixMs, now: UnixMs) -> Vec<Queued> {
-        self.park(number, due_at, now);
+        self.park(number, key, due_at, now);
         match key.and_then(|key| self.keys.get_mut(key)) {
             Some(line) => {
                 line.blocked = Some((number, due_at));
@@ -292,9 +310,11 @@ impl Lane {
             (Ordering::ByKey, Some(_), _) => i64::MAX,
         };
         // It cannot have known of what is still on its way, and may not have known of what came meanwhile.
-        let mut unseen = std::mem::take(&mut self.meanwhile);
-        unseen.retain(|number, _| !given.contains(number));
-        for (number, due_at) in unseen.into_iter().chain(self.parking.clone()) {
+        self.unseen = std::mem::take(&mut self.meanwhile);
+        self.unseen.retain(|number, _| !given.contains(number));
+        let unknown: Vec<(i64, UnixMs)> =
+            self.unseen.iter().chain(&self.parking).map(|(number, parking)| (*number, parking.due_at)).collect();
+        for (number, due_at) in unknown {
             self.expect(number, due_at, now);
         }
         if std::mem::take(&mut self.woken) {
@@ -311,8 +331,8 @@ impl Lane {
     pub(crate) fn refill_failed(&mut self, again_at: UnixMs, now: UnixMs) {
         self.refilling = false;
         self.next_due = Some(again_at);
-        for (number, due_at) in std::mem::take(&mut self.meanwhile) {
-            self.expect(number, due_at.max(again_at), now);
+        for (number, parking) in std::mem::take(&mut self.meanwhile) {
+            self.expect(number, parking.due_at.max(again_at), now);
         }
         self.update_behind(now);
     }
@@ -329,10 +349,10 @@ impl Lane {
 
     /// The outcome of a delivery is on disk. `key` is set if it had the turn of its ordering key.
     pub(crate) fn settled(&mut self, number: i64, key: Option<&str>) {
-        if let Some(due_at) = self.parking.remove(&number)
+        if let Some(parking) = self.parking.remove(&number)
             && self.refilling
         {
-            self.meanwhile.insert(number, due_at);
+            self.meanwhile.insert(number, parking);
         }
         self.unsettled -= 1;
         self.busy &= self.unsettled > 0;

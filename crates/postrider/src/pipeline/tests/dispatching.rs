@@ -536,6 +536,33 @@ fn a_retry_that_a_refill_could_not_know_of_is_not_forgotten() {
 }
 
 #[test]
+fn a_refill_does_not_hand_out_a_later_delivery_while_an_earlier_one_of_its_key_is_on_its_way_back() {
+    let mut hook = record(id(1));
+    hook.spec.ordering = Ordering::ByKey;
+    let mut world = World::new(vec![hook]);
+    // The lane hears that something waits in the store, so a held delivery goes back; the store does not know it yet.
+    world.parked.insert(1, (world.job(id(1), 1, Some("other")), START));
+    world.dispatcher.parked(id(1), 1, START, START);
+    let Some(Action::Refill { webhook_id, order, limit }) = world.dispatcher.action() else { panic!("no refill") };
+    world.keys.insert(10, "k".to_owned());
+    let gauge = world.gauge(id(1));
+    let held = Queued { job: world.job(id(1), 10, Some("k")), watcher: None };
+    gauge.held.fetch_add(1, Relaxed);
+    world.held_bytes.fetch_add(held.cost(), Relaxed);
+    world.dispatcher.deliver(held, START);
+    world.keys.insert(20, "k".to_owned());
+    world.parked.insert(20, (world.job(id(1), 20, Some("k")), START));
+    let answer = world.refill(webhook_id, order, limit);
+    world.dispatcher.refilled(webhook_id, limit, answer, START);
+    let mut order = world.run_all(200);
+    while order.len() < 3 {
+        world.now = world.dispatcher.wake_at().expect("more is to come");
+        order.extend(world.run_all(200));
+    }
+    assert_eq!(order, [1, 10, 20]);
+}
+
+#[test]
 fn an_attempt_cut_short_by_shutdown_is_not_counted() {
     let mut world = World::new(vec![record(id(1))]);
     world.accept(id(1), 1, None);

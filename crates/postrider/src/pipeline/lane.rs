@@ -179,7 +179,7 @@ impl Lane {
             parked.range(..queued.number()).any(|(_, parking)| parking.key.as_deref() == Some(key))
         };
         let overtakes = earlier(&self.parking) || earlier(&self.unseen);
-        if overtakes && !self.keys.get(key).is_some_and(|line| line.blocked.is_some()) {
+        if overtakes && self.keys.get(key).is_none_or(|line| line.blocked.is_none()) {
             return Err((queued, now));
         }
         if !self.keys.contains_key(key) {

@@ -111,5 +111,13 @@ pub struct WebhookSpec {
     pub metadata: BTreeMap<String, serde_json::Value>,
 }
 
+impl WebhookSpec {
+    /// Whether all its deliveries must be sent by one process, its *home*: its order, its rate or its concurrency
+    /// would not hold otherwise.
+    pub fn is_homed(&self) -> bool {
+        self.ordering != Ordering::None || self.rate_limit.is_some() || self.concurrency.is_some()
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -79,13 +79,18 @@ impl Load {
             trace_parent: None,
             data: self.data.clone(),
             entropy: (self.next as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
-            deliveries: vec![NewDelivery { webhook_id: webhook(number), held: true, trigger: Trigger::Event }],
+            deliveries: vec![NewDelivery {
+                webhook_id: webhook(number),
+                held: true,
+                homed: false,
+                trigger: Trigger::Event,
+            }],
         }
     }
 }
 
 fn outcome(event: &NewEvent, accepted: &Accepted, now: UnixMs) -> Recorded {
-    let Accepted::New { id, first_delivery } = *accepted else { panic!("{accepted:?}") };
+    let Accepted::New { id, first_delivery, .. } = *accepted else { panic!("{accepted:?}") };
     let failed = first_delivery.0.wrapping_mul(0x9e37_79b9).rotate_left(20) % 100 == 0;
     let headers =
         [("content-type", "application/json"), ("date", "Tue, 03 Mar 2026 10:00:00 GMT"), ("server", "nginx")];
@@ -216,7 +221,7 @@ async fn start_with_parked(directory: &Path, load: &mut Load, rows: usize) {
     let store = SqliteStore::open(directory).unwrap();
     let opened = start.elapsed();
     let lanes = store.begin(now()).await.unwrap();
-    let parked: u64 = lanes.iter().map(|lane| lane.parked).sum();
+    let parked: u64 = lanes.lanes.iter().map(|lane| lane.parked).sum();
     println!("start with {parked} parked: open {opened:?}, begin {:?}", start.elapsed() - opened);
 }
 

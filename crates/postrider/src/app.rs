@@ -11,7 +11,6 @@ use crate::config::Config;
 use crate::egress::{self, Client, Transport};
 use crate::listeners::Listeners;
 use crate::pipeline::{Engine, Options, Parts};
-use crate::registry;
 use crate::sealing::Sealer;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
@@ -74,9 +73,7 @@ impl App {
         .await
         .context("cannot start the pipeline")?;
         let stopping = CancellationToken::new();
-        let app = App { config, ambient, store, catalog, sealer, engine, listeners, stopping };
-        registry::webhooks::remove_temporary(&app).await.context("cannot remove what listeners have left behind")?;
-        Ok(Arc::new(app))
+        Ok(Arc::new(App { config, ambient, store, catalog, sealer, engine, listeners, stopping }))
     }
 }
 

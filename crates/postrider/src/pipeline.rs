@@ -169,9 +169,9 @@ impl Engine {
     /// The store's, from [`Store::begin`]; or no thread could be started.
     pub async fn start(parts: Parts) -> store::Result<Arc<Engine>> {
         let Parts { store, catalog, ambient, sealer, listeners, client, policy, options } = parts;
-        let waiting = store.begin(ambient.now()).await?;
-        for webhook in catalog.webhooks().iter().filter(|webhook| webhook.record.temporary) {
-            catalog.remove_webhook(webhook.record.id);
+        let begun = store.begin(ambient.now()).await?;
+        for webhook in begun.removed {
+            catalog.remove_webhook(webhook);
         }
         let stop = CancellationToken::new();
         let threads = options.dispatch_threads.max(1);
@@ -198,7 +198,7 @@ impl Engine {
             };
             handles.push(shard.spawn(inbox).context("a dispatch thread could not be started")?);
         }
-        for lane in waiting {
+        for lane in begun.lanes {
             let due = Message::Parked { webhook_id: lane.webhook_id, number: 0, due_at: lane.next_due };
             shards.send(lane.webhook_id, due);
         }
@@ -312,7 +312,7 @@ impl Engine {
         };
         let routed = Routed { event, webhooks: vec![entry], trigger: Trigger::Test, watcher: Some(watcher) };
         let accepted = self.accept(vec![routed]).await?;
-        let Some(Accepted::New { id, first_delivery }) = accepted.first() else {
+        let Some(Accepted::New { id, first_delivery, .. }) = accepted.first() else {
             return Err(store::Error::Other(anyhow::anyhow!("a test event has no idempotency key")).into());
         };
         let attempt = outcome.await.map_err(|_| PublishError::ShuttingDown)?;
@@ -357,6 +357,7 @@ impl Engine {
             Canceled::NotFound => ByHand::NotFound,
             Canceled::AlreadyEnded => ByHand::AlreadySo,
             Canceled::Done { .. } => ByHand::Done,
+            Canceled::Asked { .. } => ByHand::InFlight,
         })
     }
 

@@ -109,9 +109,10 @@ impl Sealer {
         if let Some(wrapped) = store.get_setting(DATA_KEY).await.context("reading the data key")? {
             return Sealer::unwrap_data_key(&wrapped, master, ambient);
         }
-        let sealer = Sealer::with_data_key(ambient.random(), ambient);
-        sealer.rewrap(store, master).await?;
-        Ok(sealer)
+        let made = Sealer::with_data_key(ambient.random(), ambient.clone());
+        // Another node may have made one at the same time: the one that is kept counts.
+        let kept = store.init_setting(DATA_KEY, made.wrapped(master)).await.context("keeping the data key")?;
+        Sealer::unwrap_data_key(&kept, master, ambient)
     }
 
     fn unwrap_data_key(wrapped: &[u8], master: &MasterKey, ambient: Arc<dyn Ambient>) -> Result<Sealer> {
@@ -132,9 +133,12 @@ impl Sealer {
     /// # Errors
     /// The store's.
     pub async fn rewrap(&self, store: &dyn Store, master: &MasterKey) -> Result<()> {
+        store.put_setting(DATA_KEY, self.wrapped(master)).await.context("keeping the data key")
+    }
+
+    fn wrapped(&self, master: &MasterKey) -> Vec<u8> {
         let wrapping = Sealer::with_data_key(*master.bytes, self.ambient.clone());
-        let wrapped = wrapping.seal(DATA_KEY, self.data_key.as_slice());
-        store.put_setting(DATA_KEY, wrapped).await.context("keeping the data key")
+        wrapping.seal(DATA_KEY, self.data_key.as_slice())
     }
 
     /// Seals `plain` for `purpose` (such as `webhook:wh_…`); it opens only for the same purpose.

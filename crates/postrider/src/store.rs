@@ -11,20 +11,32 @@
 //! **Identifiers.** The store hands out event and delivery numbers from one [`Sequence`](postrider_core::ids::Sequence)
 //! in the order of commit: an event takes number *n* and its first deliveries *n+1…n+k*. So acceptance order is
 //! number order, an id alone names its day partition, and the deliveries of an event are a range.
+//!
+//! **Nodes.** Several processes may share a store (PostgreSQL); each is a *node* with a session. A pending row belongs
+//! to one node, the one that sends it: whoever accepted it, or the *home* of a webhook whose promises hold only if one
+//! node sends all its deliveries ([`WebhookSpec::is_homed`](postrider_core::webhook::WebhookSpec::is_homed)). What
+//! others bring about is told by [`Store::signals`]; how long this node may go on sending, by [`Store::lease`]. A
+//! store of one process needs none of this and keeps the methods' defaults.
 
 pub mod histogram;
+pub mod lease;
 pub mod model;
+pub mod postgres;
 pub mod sqlite;
 
 #[cfg(test)]
 pub(crate) mod conformance;
 
 use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use async_trait::async_trait;
 use postrider_core::ids::{DeliveryId, EventId, KeyId, PartnerId, ReplayId, TenantId, WebhookId};
 use postrider_core::time::UnixMs;
+use tokio::sync::mpsc;
 
+pub use lease::Lease;
 pub use model::*;
 
 /// Why the store did not do what it was asked. Nothing was changed.
@@ -51,11 +63,32 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub trait Store: Send + Sync + Debug + 'static {
     // ---- the life of a process -------------------------------------------------------------------------------
 
-    /// Starts a session: parks every row that a dead process held (due at once, uncounted), and tells per webhook
-    /// what waits. Called once, before anything else of the pipeline.
-    async fn begin(&self, now: UnixMs) -> Result<Vec<LaneSummary>>;
+    /// Starts a session: takes over what dead processes left, parks every row that they held (due at once,
+    /// uncounted), removes their temporary webhooks, and tells what waits for this process. Called before anything
+    /// else of the pipeline, and again after [`Signal::Lost`].
+    async fn begin(&self, now: UnixMs) -> Result<Begun>;
 
-    /// Parks the given held rows, due at once and uncounted: shutdown, pause, and overflow use it.
+    /// What other nodes bring about; the receiver is given out once. `None`: there are no other nodes.
+    fn signals(&self) -> Option<mpsc::UnboundedReceiver<Signal>> {
+        None
+    }
+
+    /// How long this process may send.
+    fn lease(&self) -> Lease {
+        Lease::unlimited()
+    }
+
+    /// Milliseconds to add to the machine's clock for the store's time, kept up to date; `None`: the machine's clock
+    /// counts.
+    fn clock_offset(&self) -> Option<Arc<AtomicI64>> {
+        None
+    }
+
+    /// Tells the other nodes, as well as can be: nothing may depend on its arrival.
+    async fn tell(&self, _notice: Notice) {}
+
+    /// Parks the given held rows, due at once and uncounted: shutdown uses it. Where there are other nodes, they may
+    /// take them.
     async fn release(&self, deliveries: Vec<DeliveryId>, now: UnixMs) -> Result<()>;
 
     /// Whether the store answers; used by `/readyz`.
@@ -126,12 +159,12 @@ pub trait Store: Send + Sync + Debug + 'static {
     async fn replay_create(&self, replay: ReplayRecord, audit: AuditEntry) -> Result<()>;
     async fn replay_get(&self, scope: Scope, id: ReplayId) -> Result<Option<ReplayRecord>>;
     async fn replay_list(&self, scope: Scope, page: Page) -> Result<Listed<ReplayRecord>>;
-    /// Replays that still have something to do, at start.
+    /// Replays that still have something to do and that no living process works on; from now on this one does.
     async fn replay_unfinished(&self) -> Result<Vec<ReplayRecord>>;
     /// The next matches after `cursor` in one total order (that of numbers), at most `limit`.
     async fn replay_next(&self, select: &ReplaySelect, cursor: i64, limit: usize) -> Result<Vec<ReplayMatch>>;
     /// Adds the parked deliveries and moves the replay's cursor and counters, in one transaction. `false` when
-    /// the replay is no longer running (canceled): nothing was added.
+    /// the replay is no longer running (canceled) or another node works on it: nothing was added.
     async fn replay_advance(&self, step: ReplayStep, now: UnixMs) -> Result<bool>;
     /// Ends a running replay; what it has queued stays queued. `None` when it does not exist in the scope.
     async fn replay_cancel(
@@ -165,6 +198,16 @@ pub trait Store: Send + Sync + Debug + 'static {
 
     /// The whole configuration, for the catalog at start.
     async fn configuration(&self) -> Result<Configuration>;
+    /// What has changed since `version`, in order.
+    async fn changes(&self, version: u64) -> Result<Changes> {
+        Ok(Changes { version, change: Change::Some(Vec::new()) })
+    }
+    /// Waits for the turn to change configuration among all nodes; it ends with [`Store::unlock_configuration`], or
+    /// by itself when the process dies. [`Error::Unavailable`] when others take too long.
+    async fn lock_configuration(&self) -> Result<()> {
+        Ok(())
+    }
+    async fn unlock_configuration(&self) {}
     async fn put_partner(&self, partner: PartnerRecord, audit: AuditEntry) -> Result<()>;
     async fn partners(&self, page: Page) -> Result<Listed<PartnerRecord>>;
     async fn partner(&self, id: PartnerId) -> Result<Option<PartnerRecord>>;
@@ -196,6 +239,8 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// A sealed value by name, such as the wrapped data key.
     async fn get_setting(&self, name: &str) -> Result<Option<Vec<u8>>>;
     async fn put_setting(&self, name: &str, value: Vec<u8>) -> Result<()>;
+    /// Keeps `value` unless there is one already; the one that is kept.
+    async fn init_setting(&self, name: &str, value: Vec<u8>) -> Result<Vec<u8>>;
 
     /// Waits for what was already handed over and closes the store; later calls are [`Error::Unavailable`].
     async fn close(&self) -> Result<()>;

@@ -119,7 +119,8 @@ impl Committer {
             } else {
                 webhook.gauge.behind.store(true, Relaxed);
             }
-            NewDelivery { webhook_id: webhook.record.id, held, trigger: routed.trigger }
+            let homed = !test && webhook.record.spec.is_homed();
+            NewDelivery { webhook_id: webhook.record.id, held, homed, trigger: routed.trigger }
         });
         routed.event.deliveries = deliveries.collect();
     }
@@ -141,7 +142,7 @@ impl Committer {
     fn hand_over(&self, routed: Vec<Routed>, slots: &[Accepted], now: postrider_core::time::UnixMs) {
         let mut by_shard: HashMap<usize, Vec<Message>> = HashMap::new();
         for (one, slot) in routed.into_iter().zip(slots) {
-            let Accepted::New { id, first_delivery } = slot else {
+            let Accepted::New { id, first_delivery, .. } = slot else {
                 self.forget(&one);
                 continue;
             };

@@ -220,19 +220,6 @@ pub async fn finish_rotation(app: &App, scope: Scope, id: WebhookId, actor: &Act
     update(app, &before, record, "webhook.rotation_finished", actor).await
 }
 
-/// Removes what listeners of a former process have left behind. Called once at start.
-///
-/// # Errors
-/// The store's.
-pub async fn remove_temporary(app: &App) -> Result<usize> {
-    let actor = Actor { id: "system".to_owned(), address: None, request_id: None };
-    let left: Vec<_> = app.catalog.webhooks().into_iter().filter(|webhook| webhook.record.temporary).collect();
-    for webhook in &left {
-        delete(app, Scope::Platform, webhook.record.id, &actor).await?;
-    }
-    Ok(left.len())
-}
-
 /// The webhook, if it exists in the scope.
 pub fn get(app: &App, scope: Scope, id: WebhookId) -> Result<Arc<WebhookRecord>> {
     let webhook = app.catalog.webhook(id).filter(|webhook| scope.covers(webhook.record.tenant_id));

@@ -77,8 +77,10 @@ pub struct NewEvent {
 #[derive(Clone, Copy, Debug)]
 pub struct NewDelivery {
     pub webhook_id: WebhookId,
-    /// Kept in memory by the caller; otherwise parked, due at once.
+    /// Kept in memory by the caller; otherwise parked, due at once. The store may park it all the same ([`Placed`]).
     pub held: bool,
+    /// Only the webhook's home may send it. Never set for tests.
+    pub homed: bool,
     pub trigger: Trigger,
 }
 
@@ -89,11 +91,73 @@ pub enum Accepted {
     New {
         id: EventId,
         first_delivery: DeliveryId,
+        placed: Placed,
     },
     Repeat {
         id: EventId,
         external_id: Option<String>,
     },
+}
+
+/// Where the deliveries of an accepted event are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placed {
+    AsAsked,
+    /// One for each delivery, in order.
+    Otherwise(Box<[Place]>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Held,
+    /// Parked for this node: others have parked something before it.
+    Parked,
+    /// Parked for another node, which is told.
+    Elsewhere,
+}
+
+impl Placed {
+    /// The place of the delivery at `index`, which was asked to be `held` or not.
+    pub fn of(&self, index: usize, held: bool) -> Place {
+        match self {
+            Placed::Otherwise(places) => places[index],
+            Placed::AsAsked if held => Place::Held,
+            Placed::AsAsked => Place::Parked,
+        }
+    }
+}
+
+/// What [`Store::begin`](super::Store::begin) found.
+#[derive(Clone, Debug, Default)]
+pub struct Begun {
+    /// What waits for this process.
+    pub lanes: Vec<LaneSummary>,
+    /// Temporary webhooks of dead processes, which are gone now.
+    pub removed: Vec<WebhookId>,
+}
+
+/// What another node, or time, has brought about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Something of these webhooks may be due for this node.
+    Wake(Vec<WebhookId>),
+    /// Configuration has changed: see [`Store::changes`](super::Store::changes).
+    Configuration,
+    /// A replay may have lost its node: see [`Store::replay_unfinished`](super::Store::replay_unfinished).
+    Replays,
+    /// This node was taken for dead. Nothing that it held is its own any more; it must begin again.
+    Lost,
+    /// Another node asks for a held delivery to be canceled unless it is in flight.
+    Cancel { webhook_id: WebhookId, delivery_id: DeliveryId },
+    /// What another node's [`Notice`] said.
+    Noticed(Notice),
+}
+
+/// What a node tells the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The endpoint of a webhook without a home only fails; nobody should call it before then. `None`: it is well.
+    Breaker { webhook_id: WebhookId, open_until: Option<UnixMs> },
 }
 
 /// A held delivery, ready for its lane.
@@ -173,6 +237,10 @@ pub enum Canceled {
     /// It has ended already.
     AlreadyEnded,
     Done {
+        webhook_id: WebhookId,
+    },
+    /// Another node holds it and was asked; what came of it is seen in the delivery, if it was not in flight.
+    Asked {
         webhook_id: WebhookId,
     },
 }
@@ -408,8 +476,34 @@ pub struct SweepReport {
 
 // ---- configuration -----------------------------------------------------------------------------------------------------
 
+/// Changes of configuration up to a version.
+#[derive(Clone, Debug)]
+pub struct Changes {
+    pub version: u64,
+    pub change: Change,
+}
+
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// The objects that have changed, as they are now; `None`: gone.
+    Some(Vec<Changed>),
+    /// Too much has changed to tell one by one.
+    All(Box<Configuration>),
+}
+
+#[derive(Clone, Debug)]
+pub enum Changed {
+    Partner(PartnerId, Option<PartnerRecord>),
+    Tenant(TenantId, Option<TenantRecord>),
+    Key(KeyId, Option<KeyRecord>),
+    EventType(Option<TenantId>, String, Option<EventTypeRecord>),
+    Webhook(WebhookId, Option<WebhookRecord>),
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Configuration {
+    /// Grows with every change, where there are nodes that must hear of it.
+    pub version: u64,
     pub partners: Vec<PartnerRecord>,
     pub tenants: Vec<TenantRecord>,
     pub keys: Vec<KeyRecord>,

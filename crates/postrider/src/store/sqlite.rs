@@ -205,7 +205,7 @@ impl Drop for SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn begin(&self, now: UnixMs) -> Result<Vec<LaneSummary>> {
+    async fn begin(&self, now: UnixMs) -> Result<Begun> {
         self.write(1, move |session| queue::begin(session, now)).await
     }
 
@@ -427,6 +427,11 @@ impl Store for SqliteStore {
     async fn put_setting(&self, name: &str, value: Vec<u8>) -> Result<()> {
         let name = name.to_owned();
         self.write(1, move |session| replies::put_setting(session, &name, &value)).await
+    }
+
+    async fn init_setting(&self, name: &str, value: Vec<u8>) -> Result<Vec<u8>> {
+        let name = name.to_owned();
+        self.write(1, move |session| replies::init_setting(session, &name, &value)).await
     }
 
     async fn close(&self) -> Result<()> {

@@ -122,17 +122,6 @@ async fn the_webhook_goes_with_its_stream_and_the_stream_with_its_webhook() {
 }
 
 #[tokio::test]
-async fn what_a_former_process_left_behind_is_removed_at_start() {
-    let world = World::new().await;
-    let (_, key) = world.tenant("One").await;
-    let mut stream = Stream::open(&world, &key, "").await;
-    stream.next().await.unwrap();
-    world.webhook(&key).await;
-    assert_eq!(crate::registry::webhooks::remove_temporary(&world.app).await.unwrap(), 1);
-    assert_eq!(world.get(&key, "/v1/webhooks").await["items"].as_array().unwrap().len(), 1);
-}
-
-#[tokio::test]
 async fn wrong_wishes_are_refused_before_a_stream_opens() {
     let world = World::new().await;
     let (_, key) = world.tenant("One").await;

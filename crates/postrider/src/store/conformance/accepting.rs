@@ -54,7 +54,7 @@ pub(crate) async fn ids_increase_in_the_order_of_acceptance(mut world: World) {
     for _ in 0..20 {
         let batch = vec![world.event(tenant(1), &[webhook(1), webhook(2)]), world.event(tenant(1), &[webhook(1)])];
         for accepted in world.store().accept(batch, world.now).await.unwrap() {
-            let Accepted::New { id, first_delivery } = accepted else { panic!("{accepted:?}") };
+            let Accepted::New { id, first_delivery, .. } = accepted else { panic!("{accepted:?}") };
             assert!(first_delivery > last);
             assert_eq!(id.sequence(), Some(first_delivery.0 - 1));
             last = first_delivery;
@@ -125,7 +125,7 @@ pub(crate) async fn parallel_acceptances_get_distinct_ids_and_lose_nothing(mut w
     let mut deliveries = HashSet::new();
     for call in calls {
         for accepted in call.await.unwrap() {
-            let Accepted::New { id, first_delivery } = accepted else { panic!("{accepted:?}") };
+            let Accepted::New { id, first_delivery, .. } = accepted else { panic!("{accepted:?}") };
             assert!(events.insert(id));
             assert!(deliveries.insert(first_delivery) && deliveries.insert(DeliveryId(first_delivery.0 + 1)));
         }

@@ -57,7 +57,7 @@ impl World {
     /// The process dies without a word, and another one starts: what waits.
     pub(crate) async fn crash(&mut self) -> Vec<LaneSummary> {
         self.reopen().await;
-        self.store().begin(self.now).await.unwrap()
+        self.store().begin(self.now).await.unwrap().lanes
     }
 
     /// As [`World::crash`], but the new process has not begun yet.
@@ -68,7 +68,12 @@ impl World {
 
     pub(crate) fn event(&mut self, tenant: TenantId, webhooks: &[WebhookId]) -> NewEvent {
         self.entropy += 1;
-        let delivery = |webhook: &WebhookId| NewDelivery { webhook_id: *webhook, held: true, trigger: Trigger::Event };
+        let delivery = |webhook: &WebhookId| NewDelivery {
+            webhook_id: *webhook,
+            held: true,
+            homed: false,
+            trigger: Trigger::Event,
+        };
         NewEvent {
             tenant_id: tenant,
             event_type: "user.created".into(),
@@ -89,7 +94,7 @@ impl World {
         let webhooks = event.deliveries.iter().map(|delivery| delivery.webhook_id).collect();
         let (tenant, event_type) = (event.tenant_id, event.event_type.clone());
         let accepted = self.store().accept(vec![event], self.now).await.unwrap();
-        let [Accepted::New { id, first_delivery }] = accepted[..] else { panic!("{accepted:?}") };
+        let [Accepted::New { id, first_delivery, .. }] = accepted[..] else { panic!("{accepted:?}") };
         Sent { id, first: first_delivery, tenant, event_type, webhooks }
     }
 

@@ -10,7 +10,7 @@ use super::backlog::{Move, Place};
 use super::partition::{self, Day, FIRST_SPAN, Kind};
 use super::row::{Text, event_id, source_code, trigger_code};
 use super::writer::Session;
-use crate::store::{Accepted, NewEvent, Result};
+use crate::store::{Accepted, NewEvent, Placed, Result};
 
 pub(super) fn accept(session: &mut Session, events: &[NewEvent], now: UnixMs) -> Result<Vec<Accepted>> {
     events.iter().map(|event| accept_one(session, event, now)).collect()
@@ -26,7 +26,7 @@ fn accept_one(session: &mut Session, event: &NewEvent, now: UnixMs) -> Result<Ac
     let id = EventId::from_sequence(n, event.entropy);
     insert_event(session, event, n, id.entropy(), now)?;
     insert_deliveries(session, event, n, now)?;
-    Ok(Accepted::New { id, first_delivery: DeliveryId(n + 1) })
+    Ok(Accepted::New { id, first_delivery: DeliveryId(n + 1), placed: Placed::AsAsked })
 }
 
 fn ensure_fanout(fanout: usize) -> anyhow::Result<()> {

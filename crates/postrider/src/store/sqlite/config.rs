@@ -44,6 +44,7 @@ fn all<T>(conn: &Connection, sql: &str, read: fn(&Row<'_>) -> Sql<T>) -> Result<
 
 pub(super) fn configuration(conn: &Connection) -> Result<Configuration> {
     Ok(Configuration {
+        version: 0,
         partners: all(conn, "SELECT id, name, created_at FROM partners ORDER BY number", partner_at)?,
         tenants: all(
             conn,

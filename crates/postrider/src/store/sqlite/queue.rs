@@ -16,7 +16,7 @@ use super::row::{
 };
 use super::tally::{End, Tally};
 use super::writer::Session;
-use crate::store::{Canceled, EventBody, LaneSummary, Result, Retried, Scope};
+use crate::store::{Begun, Canceled, EventBody, LaneSummary, Result, Retried, Scope};
 
 /// What waits for one webhook, with its tenant.
 #[derive(Clone, Copy, Debug)]
@@ -71,12 +71,13 @@ impl PendingRow {
 
 // ---- start and shutdown ----------------------------------------------------------------------------------------------
 
-pub(super) fn begin(session: &mut Session, now: UnixMs) -> Result<Vec<LaneSummary>> {
+pub(super) fn begin(session: &mut Session, now: UnixMs) -> Result<Begun> {
     session.conn.execute("UPDATE pending SET due_at = ? WHERE due_at IS NULL", [now.0])?;
     // The requests that claimed these keys died with their process.
     session.conn.execute("DELETE FROM replies WHERE status IS NULL", [])?;
-    for webhook in temporary_webhooks(&session.conn)? {
-        while cancel_pending(session, webhook, "the listener is gone", 1000, now)? > 0 {}
+    let removed = temporary_webhooks(&session.conn)?;
+    for webhook in &removed {
+        while cancel_pending(session, *webhook, "the listener is gone", 1000, now)? > 0 {}
         session.conn.execute("DELETE FROM webhooks WHERE id = ?", [webhook.0.into_bytes()])?;
     }
     // The moves above were counted from nothing; the summary replaces them.
@@ -85,7 +86,7 @@ pub(super) fn begin(session: &mut Session, now: UnixMs) -> Result<Vec<LaneSummar
     session.restart = Some(lanes.clone());
     let summary =
         |lane: &Counted| LaneSummary { webhook_id: lane.webhook, parked: lane.parked, next_due: lane.next_due };
-    Ok(lanes.iter().map(summary).collect())
+    Ok(Begun { lanes: lanes.iter().map(summary).collect(), removed })
 }
 
 fn temporary_webhooks(conn: &Connection) -> Result<Vec<WebhookId>> {

@@ -67,3 +67,11 @@ pub(super) fn put_setting(session: &Session, name: &str, value: &[u8]) -> Result
         .execute(params![name, value])?;
     Ok(())
 }
+
+pub(super) fn init_setting(session: &Session, name: &str, value: &[u8]) -> Result<Vec<u8>> {
+    session
+        .conn
+        .prepare_cached("INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING")?
+        .execute(params![name, value])?;
+    Ok(get_setting(&session.conn, name)?.unwrap_or_default())
+}

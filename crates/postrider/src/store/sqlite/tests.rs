@@ -166,7 +166,7 @@ async fn what_was_answered_is_in_the_files_at_that_moment() {
             std::fs::copy(directory.path().join(file), found.path().join(file)).unwrap();
         }
         let store = SqliteStore::open(found.path()).unwrap();
-        let lanes = store.begin(world.now).await.unwrap();
+        let lanes = store.begin(world.now).await.unwrap().lanes;
         assert_eq!(lanes, [LaneSummary { webhook_id: webhook(1), parked: round + 1, next_due: world.now }]);
         assert!(store.event(Scope::Platform, &EventKey::Id(kept.id)).await.unwrap().is_some());
         let delivery = store.delivery(Scope::Platform, done.delivery(0)).await.unwrap().unwrap();
@@ -217,7 +217,7 @@ async fn history_of_20_000(world: &mut World) {
             }
             let accepted = world.store().accept(events.clone(), world.now).await.unwrap();
             let outcomes = events.iter().zip(accepted).enumerate().map(|(index, (event, accepted))| {
-                let Accepted::New { id, first_delivery } = accepted else { panic!("{accepted:?}") };
+                let Accepted::New { id, first_delivery, .. } = accepted else { panic!("{accepted:?}") };
                 let sent = Sent {
                     id,
                     first: first_delivery,

@@ -1,0 +1,43 @@
+//! To be written.
+#![allow(clippy::todo, clippy::too_many_arguments)]
+
+use super::*;
+
+pub(super) async fn refill(
+    _store: &PgStore,
+    _webhook: WebhookId,
+    _order: Ordering,
+    _now: UnixMs,
+    _limit: usize,
+    _bytes_max: usize,
+) -> Result<Refill> {
+    todo!()
+}
+
+pub(super) async fn retry(_store: &PgStore, _scope: Scope, _delivery: DeliveryId, _now: UnixMs) -> Result<Retried> {
+    todo!()
+}
+
+pub(super) async fn cancel(_store: &PgStore, _scope: Scope, _delivery: DeliveryId, _now: UnixMs) -> Result<Canceled> {
+    todo!()
+}
+
+pub(super) async fn cancel_pending(
+    _store: &PgStore,
+    _webhook: WebhookId,
+    _detail: &str,
+    _limit: usize,
+    _now: UnixMs,
+) -> Result<usize> {
+    todo!()
+}
+
+pub(super) async fn replay_event(
+    _store: &PgStore,
+    _scope: Scope,
+    _event: EventId,
+    _webhooks: Vec<WebhookId>,
+    _now: UnixMs,
+) -> Result<Option<Vec<DeliveryId>>> {
+    todo!()
+}

@@ -37,14 +37,14 @@ CREATE INDEX homes_owner ON homes (owner);
 CREATE SEQUENCE numbers AS bigint MINVALUE 0 START 0;
 SELECT setval('numbers', 0, true);
 
--- Takes `count` consecutive numbers, none below `least`; the first of them. The lock is held for the moment of the call
+-- Takes `count` consecutive numbers, none below `at_least`; the first of them. The lock is held for the moment of the call
 -- and not until commit. It is given back whatever happens in between.
-CREATE FUNCTION take_numbers(count bigint, least bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION take_numbers(count bigint, at_least bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     first bigint;
 BEGIN
     PERFORM pg_advisory_lock(7305790000001);
-    SELECT greatest(last_value + 1, least) INTO first FROM numbers;
+    SELECT greatest(last_value + 1, at_least) INTO first FROM numbers;
     PERFORM setval('numbers', first + count - 1, true);
     PERFORM pg_advisory_unlock(7305790000001);
     RETURN first;

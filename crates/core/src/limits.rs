@@ -110,6 +110,8 @@ pub const RECORD_BATCH_MAX: usize = 4000;
 pub const BREAKER_FAILURES: u32 = 10;
 pub const BREAKER_OPEN_MIN: Duration = Duration::from_secs(1);
 pub const BREAKER_OPEN_MAX: Duration = Duration::from_secs(300);
+/// How much longer a node keeps its breaker open that another node has opened: time for the other's probe.
+pub const BREAKER_FOLLOW_MARGIN: Duration = Duration::from_secs(5);
 
 /// Items on one page of a list, and by default.
 pub const PAGE_MAX: usize = 200;

@@ -1,6 +1,8 @@
 //! What a program takes from its surroundings without asking: the time and chance. Only `app` names the real ones.
 
 use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::SystemTime;
 
 use postrider_core::time::UnixMs;
@@ -33,5 +35,22 @@ impl Ambient for System {
 
     fn fill(&self, bytes: &mut [u8]) {
         getrandom::fill(bytes).expect("the operating system gives random bytes");
+    }
+}
+
+/// The machine's own, with the clock set by that of a store which several machines share.
+#[derive(Debug)]
+pub struct SharedClock {
+    /// Milliseconds to add to the machine's clock.
+    pub offset: Arc<AtomicI64>,
+}
+
+impl Ambient for SharedClock {
+    fn now(&self) -> UnixMs {
+        UnixMs(System.now().0 + self.offset.load(Relaxed))
+    }
+
+    fn fill(&self, bytes: &mut [u8]) {
+        System.fill(bytes);
     }
 }

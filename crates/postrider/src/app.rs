@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use tokio_util::sync::CancellationToken;
 
-use crate::ambient::{Ambient, System};
+use crate::ambient::{Ambient, SharedClock, System};
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::egress::{self, Client, Transport};
@@ -35,8 +35,11 @@ impl App {
     /// # Errors
     /// The store cannot be opened or is in use, the master key is not its own, or a CA file cannot be read.
     pub async fn start(config: Config) -> Result<Arc<App>> {
-        let ambient: Arc<dyn Ambient> = Arc::new(System);
         let store = open_store(&config).await?;
+        let ambient: Arc<dyn Ambient> = match store.clock_offset() {
+            Some(offset) => Arc::new(SharedClock { offset }),
+            None => Arc::new(System),
+        };
         match App::assemble(config, ambient, store.clone()).await {
             Ok(app) => Ok(app),
             Err(error) => {
@@ -52,6 +55,12 @@ impl App {
         let configuration = store.configuration().await.context("cannot read the configuration in the store")?;
         let catalog = Arc::new(Catalog::new(configuration));
         let listeners = Arc::new(Listeners::default());
+        let (connected, webhooks) = (listeners.clone(), Arc::downgrade(&catalog));
+        catalog.watch(move |webhook| {
+            if webhooks.upgrade().is_some_and(|catalog| catalog.webhook(webhook).is_none()) {
+                connected.disconnect(webhook);
+            }
+        });
         let settings =
             egress::Settings::from_parts(config.egress.clone(), &config.egress_ca_files, config.egress_proxy.as_ref())
                 .context("cannot set up deliveries")?;

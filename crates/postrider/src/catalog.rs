@@ -1,15 +1,18 @@
 //! The configuration in memory: what the hot path looks up. The store is the truth; every change is written there
-//! first and then put here.
+//! first and then put here. What other nodes change is read from the store's log of changes ([`Catalog::sync`]).
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use parking_lot::RwLock;
 use postrider_core::ids::{KeyId, PartnerId, TenantId, WebhookId};
 use postrider_core::webhook::WebhookStatus;
 
-use crate::store::{Configuration, EventTypeRecord, KeyRecord, PartnerRecord, TenantRecord, WebhookRecord};
+use crate::store::{
+    self, Change, Changed, Configuration, EventTypeRecord, KeyRecord, PartnerRecord, Store, TenantRecord, WebhookRecord,
+};
 
 /// What ingest must know of a lane without asking its dispatcher: whether there is room in memory.
 #[derive(Debug, Default)]
@@ -44,16 +47,58 @@ struct Maps {
     event_types: HashMap<(Option<TenantId>, String), Arc<EventTypeRecord>>,
 }
 
-/// All configuration of the deployment. Reads are a lock and a hash look-up.
 #[derive(Debug, Default)]
+struct Synced {
+    version: u64,
+    /// The calls up to this one are answered.
+    answered: u64,
+}
+
+/// Told of webhooks that another node has changed or removed.
+type Watcher = Box<dyn Fn(WebhookId) + Send + Sync>;
+
+/// All configuration of the deployment. Reads are a lock and a hash look-up.
+#[derive(Default)]
 pub struct Catalog {
     maps: RwLock<Maps>,
-    changes: tokio::sync::Mutex<()>,
+    changes: Arc<tokio::sync::Mutex<()>>,
+    /// The version of the configuration up to which changes have been read.
+    synced: tokio::sync::Mutex<Synced>,
+    /// Calls of [`Catalog::sync`] so far.
+    asked: AtomicU64,
+    watchers: RwLock<Vec<Watcher>>,
+}
+
+impl fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Catalog").field("tenants", &self.maps.read().tenants.len()).finish_non_exhaustive()
+    }
+}
+
+/// The turn of one change of configuration; ends when dropped.
+#[derive(Debug)]
+pub struct Changing(Option<(tokio::sync::OwnedMutexGuard<()>, Arc<dyn Store>)>);
+
+impl Drop for Changing {
+    fn drop(&mut self) {
+        let Some((own_turn, store)) = self.0.take() else { return };
+        // Without a runtime the process is ending, and the turn among nodes ends by itself.
+        if store.is_shared()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(async move {
+                store.unlock_configuration().await;
+                // Only now: the turn among nodes belongs to the process, not to one change.
+                drop(own_turn);
+            });
+        }
+    }
 }
 
 impl Catalog {
     pub fn new(configuration: Configuration) -> Catalog {
-        let catalog = Catalog::default();
+        let synced = Synced { version: configuration.version, answered: 0 };
+        let catalog = Catalog { synced: tokio::sync::Mutex::new(synced), ..Catalog::default() };
         for partner in configuration.partners {
             catalog.put_partner(partner);
         }
@@ -78,10 +123,105 @@ impl Catalog {
         catalog
     }
 
-    /// The turn of one change of configuration: hold it from reading what the change builds on until the catalog has
-    /// it, so that changes of one object do not overwrite each other. Never held across a network call.
-    pub async fn changing(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.changes.lock().await
+    /// The turn of one change of configuration, in this process and among nodes: hold it from reading what the change
+    /// builds on until the catalog has it, so that changes of one object do not overwrite each other. The catalog is
+    /// up to date when it is given. Never held across a network call other than the store's.
+    ///
+    /// # Errors
+    /// The store's: other nodes take too long, or it cannot be reached.
+    pub async fn changing(&self, store: &Arc<dyn Store>) -> store::Result<Changing> {
+        let own_turn = self.changes.clone().lock_owned().await;
+        store.lock_configuration().await?;
+        let changing = Changing(Some((own_turn, store.clone())));
+        self.sync(&**store).await?;
+        Ok(changing)
+    }
+
+    /// Reads what other nodes have changed. When it returns, everything that they had answered before the call is seen.
+    /// Calls that wait for each other share one reading.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn sync(&self, store: &dyn Store) -> store::Result<()> {
+        if !store.is_shared() {
+            return Ok(());
+        }
+        let ticket = self.asked.fetch_add(1, Relaxed) + 1;
+        let mut synced = self.synced.lock().await;
+        if synced.answered >= ticket {
+            return Ok(());
+        }
+        let answering = self.asked.load(Relaxed);
+        let changes = store.changes(synced.version).await?;
+        let changed = match changes.change {
+            Change::Some(some) => some,
+            Change::All(configuration) => self.differences(*configuration),
+        };
+        let webhooks: Vec<WebhookId> = changed.into_iter().flat_map(|changed| self.apply(changed)).collect();
+        *synced = Synced { version: changes.version, answered: answering };
+        drop(synced);
+        let watchers = self.watchers.read();
+        for webhook in webhooks {
+            watchers.iter().for_each(|watcher| watcher(webhook));
+        }
+        Ok(())
+    }
+
+    /// Has `watcher` told of webhooks that [`Catalog::sync`] has changed or removed.
+    pub fn watch(&self, watcher: impl Fn(WebhookId) + Send + Sync + 'static) {
+        self.watchers.write().push(Box::new(watcher));
+    }
+
+    /// Everything of `configuration`, after what it no longer has.
+    fn differences(&self, configuration: Configuration) -> Vec<Changed> {
+        let now = Catalog::new(configuration.clone());
+        let (now, maps) = (now.maps.read(), self.maps.read());
+        let mut changed: Vec<Changed> = Vec::new();
+        let gone = maps.webhook_tenants.keys().filter(|id| !now.webhook_tenants.contains_key(id));
+        changed.extend(gone.map(|id| Changed::Webhook(*id, None)));
+        let gone = maps.key_hashes.keys().filter(|id| !now.key_hashes.contains_key(id));
+        changed.extend(gone.map(|id| Changed::Key(*id, None)));
+        let gone = maps.event_types.keys().filter(|key| !now.event_types.contains_key(key));
+        changed.extend(gone.map(|(tenant, name)| Changed::EventType(*tenant, name.clone(), None)));
+        let gone = maps.tenants.keys().filter(|id| !now.tenants.contains_key(id));
+        changed.extend(gone.map(|id| Changed::Tenant(*id, None)));
+        let gone = maps.partners.keys().filter(|id| !now.partners.contains_key(id));
+        changed.extend(gone.map(|id| Changed::Partner(*id, None)));
+        changed.extend(all_of(configuration));
+        changed
+    }
+
+    /// Takes one change over; the webhooks that are now different.
+    fn apply(&self, changed: Changed) -> Vec<WebhookId> {
+        match changed {
+            Changed::Partner(_, Some(partner)) => self.put_partner(partner),
+            Changed::Partner(id, None) => drop(self.maps.write().partners.remove(&id)),
+            Changed::Tenant(_, Some(tenant)) => self.put_tenant(tenant),
+            Changed::Tenant(id, None) => {
+                return self.remove_tenant(id).iter().map(|webhook| webhook.record.id).collect();
+            }
+            Changed::Key(_, Some(key)) => self.put_key(key),
+            Changed::Key(id, None) => self.remove_key(id),
+            Changed::EventType(.., Some(event_type)) => self.put_event_type(event_type),
+            Changed::EventType(tenant, name, None) => self.remove_event_type(tenant, &name),
+            Changed::Webhook(id, record) => {
+                let known = self.webhook(id);
+                let same = match (&known, &record) {
+                    (Some(known), Some(record)) => *known.record == *record,
+                    (None, None) => true,
+                    _ => false,
+                };
+                if same {
+                    return Vec::new();
+                }
+                match record {
+                    Some(record) => self.put_webhook(record),
+                    None => self.remove_webhook(id),
+                }
+                return vec![id];
+            }
+        }
+        Vec::new()
     }
 
     pub fn partner(&self, id: PartnerId) -> Option<Arc<PartnerRecord>> {
@@ -140,8 +280,9 @@ impl Catalog {
     /// Inserts or replaces; the gauge stays.
     pub fn put_webhook(&self, record: WebhookRecord) {
         let mut maps = self.maps.write();
-        maps.webhook_tenants.insert(record.id, record.tenant_id);
-        let Some(tenant) = maps.tenants.get_mut(&record.tenant_id) else { return };
+        let Maps { tenants, webhook_tenants, .. } = &mut *maps;
+        let Some(tenant) = tenants.get_mut(&record.tenant_id) else { return };
+        webhook_tenants.insert(record.id, record.tenant_id);
         let mut webhooks = tenant.webhooks.to_vec();
         let record = Arc::new(record);
         match webhooks.iter_mut().find(|webhook| webhook.record.id == record.id) {
@@ -220,6 +361,17 @@ impl Catalog {
     pub fn remove_event_type(&self, tenant: Option<TenantId>, name: &str) {
         self.maps.write().event_types.remove(&(tenant, name.to_owned()));
     }
+}
+
+/// A configuration as changes, what others refer to first.
+fn all_of(configuration: Configuration) -> impl Iterator<Item = Changed> {
+    let Configuration { version: _, partners, tenants, keys, event_types, webhooks } = configuration;
+    let partners = partners.into_iter().map(|partner| Changed::Partner(partner.id, Some(partner)));
+    let tenants = tenants.into_iter().map(|tenant| Changed::Tenant(tenant.id, Some(tenant)));
+    let keys = keys.into_iter().map(|key| Changed::Key(key.id, Some(key)));
+    let event_types = event_types.into_iter().map(|one| Changed::EventType(one.tenant_id, one.name.clone(), Some(one)));
+    let webhooks = webhooks.into_iter().map(|webhook| Changed::Webhook(webhook.id, Some(webhook)));
+    partners.chain(tenants).chain(keys).chain(event_types).chain(webhooks)
 }
 
 impl Webhook {

@@ -2,7 +2,7 @@
 //!
 //! Surfaces call [`Engine`] and nothing below it. The files in order of an event's life: [`ingest`], [`fanout`],
 //! [`dispatch`] (with [`lane`], [`pace`], [`target`]; [`shard`] is the thread around it), [`attempt`], [`record`];
-//! [`replay`] and [`chores`] run beside them.
+//! [`replay`] and [`chores`] run beside them, and [`peers`] listens to other nodes on the same store.
 
 mod attempt;
 mod chores;
@@ -11,6 +11,7 @@ mod fanout;
 mod ingest;
 mod lane;
 mod pace;
+mod peers;
 mod record;
 mod replay;
 mod shard;
@@ -25,7 +26,7 @@ use std::time::Duration;
 use anyhow::Context;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use postrider_core::delivery::{Attempt, Trigger};
+use postrider_core::delivery::{Attempt, DeliveryStatus, Trigger};
 use postrider_core::egress_policy::EgressPolicy;
 use postrider_core::ids::{AuditId, DeliveryId, EventId, ReplayId, TenantId, WebhookId};
 use postrider_core::limits;
@@ -39,8 +40,9 @@ use tokio_util::sync::CancellationToken;
 use self::chores::Chores;
 use self::dispatch::{Dispatcher, Prepared};
 use self::ingest::{Committer, Routed};
+use self::peers::Peers;
 use self::replay::Replayer;
-use self::shard::{Message, Shard, Shards, Withdrawn};
+use self::shard::{Message, Shard, Shards};
 use self::target::Target;
 use crate::ambient::Ambient;
 use crate::catalog::{Catalog, Webhook};
@@ -138,6 +140,13 @@ pub struct Options {
     pub auto_disable_after: Option<Duration>,
 }
 
+/// How long another node has to end a delivery that it holds, and how often that is looked for.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+const ANSWER_POLL: Duration = Duration::from_millis(20);
+
+/// At least so long the last outcomes may take to be recorded at shutdown.
+const RECORD_GRACE: Duration = Duration::from_secs(2);
+
 /// The running pipeline.
 #[derive(Debug)]
 pub struct Engine {
@@ -169,10 +178,9 @@ impl Engine {
     /// The store's, from [`Store::begin`]; or no thread could be started.
     pub async fn start(parts: Parts) -> store::Result<Arc<Engine>> {
         let Parts { store, catalog, ambient, sealer, listeners, client, policy, options } = parts;
+        // Taken before the session begins, so that nothing is missed.
+        let signals = store.signals();
         let begun = store.begin(ambient.now()).await?;
-        for webhook in begun.removed {
-            catalog.remove_webhook(webhook);
-        }
         let stop = CancellationToken::new();
         let threads = options.dispatch_threads.max(1);
         let (shards, inboxes) = Shards::new(threads);
@@ -186,6 +194,7 @@ impl Engine {
                 index,
                 store: store.clone(),
                 ambient: ambient.clone(),
+                lease: store.lease(),
                 client: client(),
                 listeners: listeners.clone(),
                 records: records.clone(),
@@ -198,10 +207,7 @@ impl Engine {
             };
             handles.push(shard.spawn(inbox).context("a dispatch thread could not be started")?);
         }
-        for lane in begun.lanes {
-            let due = Message::Parked { webhook_id: lane.webhook_id, number: 0, due_at: lane.next_due };
-            shards.send(lane.webhook_id, due);
-        }
+        peers::take_up(&catalog, &shards, begun);
         let (queue, requests) = mpsc::channel(limits::ACCEPT_QUEUE_MAX);
         let committer =
             Committer { store: store.clone(), ambient: ambient.clone(), shards: shards.clone(), held_bytes };
@@ -228,6 +234,19 @@ impl Engine {
         };
         for replay in store.replay_unfinished().await? {
             tokio::spawn(replayer.clone().run(replay));
+        }
+        if let Some(signals) = signals {
+            let told = shards.clone();
+            catalog.watch(move |webhook| told.send(webhook, Message::Changed(webhook)));
+            let peers = Peers {
+                store: store.clone(),
+                catalog: catalog.clone(),
+                ambient: ambient.clone(),
+                shards: shards.clone(),
+                replayer: replayer.clone(),
+                stop: stop.clone(),
+            };
+            tokio::spawn(peers.run(signals));
         }
         let running = Mutex::new(Some(running));
         Ok(Arc::new(Engine { store, catalog, ambient, sealer, policy, queue, shards, replayer, stop, running }))
@@ -345,20 +364,30 @@ impl Engine {
     pub async fn cancel(&self, scope: Scope, delivery: DeliveryId) -> store::Result<ByHand> {
         let Some(record) = self.store.delivery(scope, delivery).await? else { return Ok(ByHand::NotFound) };
         let webhook_id = record.webhook_id;
-        let (reply, withdrawn) = oneshot::channel();
-        self.shards.send(webhook_id, Message::Withdraw { webhook_id, delivery_id: delivery, reply });
-        if withdrawn.await == Ok(Withdrawn::InFlight) {
-            return Ok(ByHand::InFlight);
-        }
-        let canceled = self.store.cancel(scope, delivery, self.ambient.now()).await?;
-        // An ordered lane may have waited for it.
-        self.shards.send(webhook_id, Message::Wake(webhook_id));
+        let canceled = peers::cancel(&*self.store, &self.shards, &*self.ambient, scope, webhook_id, delivery).await?;
         Ok(match canceled {
-            Canceled::NotFound => ByHand::NotFound,
-            Canceled::AlreadyEnded => ByHand::AlreadySo,
-            Canceled::Done { .. } => ByHand::Done,
-            Canceled::Asked { .. } => ByHand::InFlight,
+            None => ByHand::InFlight,
+            Some(Canceled::NotFound) => ByHand::NotFound,
+            Some(Canceled::AlreadyEnded) => ByHand::AlreadySo,
+            Some(Canceled::Done { .. }) => ByHand::Done,
+            Some(Canceled::Asked { .. }) => self.canceled_elsewhere(scope, delivery).await?,
         })
+    }
+
+    /// What another node makes of a delivery that it was asked to cancel. Without an answer it is taken to be in flight
+    /// there.
+    async fn canceled_elsewhere(&self, scope: Scope, delivery: DeliveryId) -> store::Result<ByHand> {
+        let until = tokio::time::Instant::now() + ANSWER_TIMEOUT;
+        while tokio::time::Instant::now() < until {
+            tokio::time::sleep(ANSWER_POLL).await;
+            match self.store.delivery(scope, delivery).await? {
+                None => return Ok(ByHand::NotFound),
+                Some(record) if record.status == DeliveryStatus::Canceled => return Ok(ByHand::Done),
+                Some(record) if record.finished_at.is_some() => return Ok(ByHand::AlreadySo),
+                Some(_) => {}
+            }
+        }
+        Ok(ByHand::InFlight)
     }
 
     async fn is_in_flight(&self, webhook: WebhookId, delivery: DeliveryId) -> bool {
@@ -508,7 +537,11 @@ impl Engine {
         if !joined.await.unwrap_or(false) {
             tracing::error!("a dispatch thread panicked; what it held is taken up at the next start");
         }
-        let _ = running.recorder.await;
+        let mut recorder = running.recorder;
+        if tokio::time::timeout(grace.max(RECORD_GRACE), &mut recorder).await.is_err() {
+            recorder.abort();
+            tracing::error!("the store is away: outcomes that it does not know will be repeated");
+        }
     }
 }
 

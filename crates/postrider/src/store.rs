@@ -68,6 +68,11 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// else of the pipeline, and again after [`Signal::Lost`].
     async fn begin(&self, now: UnixMs) -> Result<Begun>;
 
+    /// Whether other processes may use it at the same time.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// What other nodes bring about; the receiver is given out once. `None`: there are no other nodes.
     fn signals(&self) -> Option<mpsc::UnboundedReceiver<Signal>> {
         None

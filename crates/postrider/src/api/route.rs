@@ -79,6 +79,8 @@ pub(super) struct Route {
     pub path: &'static str,
     pub access: Access,
     pub effect: Effect,
+    /// Called thousands of times a second: it goes by the configuration as this node knows it.
+    pub is_hot: bool,
     pub handler: Handler,
     pub tag: &'static str,
     pub summary: &'static str,
@@ -102,6 +104,7 @@ impl Route {
             path,
             access,
             effect,
+            is_hot: false,
             handler: Arc::new(move |call| Box::pin(handler(call))),
             tag: "",
             summary: "",
@@ -115,6 +118,11 @@ impl Route {
 
     pub(super) fn effect(mut self, effect: Effect) -> Route {
         self.effect = effect;
+        self
+    }
+
+    pub(super) fn hot(mut self) -> Route {
+        self.is_hot = true;
         self
     }
 

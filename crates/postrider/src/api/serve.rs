@@ -73,8 +73,11 @@ async fn answer(
 ) -> Result<Reply> {
     let principal = match route.access {
         Access::Open => None,
-        access => Some(admit(&surface, access, &parts)?),
+        access => Some(admit(&surface, access, &parts).await?),
     };
+    if !route.is_hot && route.access != Access::Open {
+        catch_up(&surface.app).await;
+    }
     if !route.has_query() && parts.uri.query().is_some_and(|query| !query.is_empty()) {
         return Err(ApiError::new(Code::InvalidParameter, "this call takes no query parameters"));
     }
@@ -93,9 +96,17 @@ async fn to_its_end(work: impl Future<Output = Result<Reply>> + Send + 'static) 
 }
 
 /// Authenticates and authorises, before anything else is looked at.
-fn admit(surface: &Surface, access: Access, parts: &Parts) -> Result<Principal> {
+async fn admit(surface: &Surface, access: Access, parts: &Parts) -> Result<Principal> {
     let app = &surface.app;
-    let principal = surface.authenticator.bearer(&app.catalog, parts, app.ambient.now()).map_err(denial)?;
+    let known = surface.authenticator.bearer(&app.catalog, parts, app.ambient.now());
+    let principal = match known {
+        Err(Denied::Unknown) if app.store.is_shared() => {
+            catch_up(app).await;
+            surface.authenticator.bearer(&app.catalog, parts, app.ambient.now())
+        }
+        known => known,
+    }
+    .map_err(denial)?;
     match access {
         Access::Platform if !principal.is_platform() => {
             Err(ApiError::new(Code::Forbidden, "only the platform admin key may do this"))
@@ -104,6 +115,13 @@ fn admit(surface: &Surface, access: Access, parts: &Parts) -> Result<Principal> 
             Err(ApiError::new(Code::Forbidden, format!("the key's role or scopes do not allow {}", permission.name())))
         }
         _ => Ok(principal),
+    }
+}
+
+/// Whatever another node has answered, this one knows too. While the store cannot be asked, what is known must do.
+async fn catch_up(app: &App) {
+    if let Err(error) = app.catalog.sync(&*app.store).await {
+        tracing::debug!(%error, "changes of configuration could not be read");
     }
 }
 

@@ -129,7 +129,7 @@ impl Chores {
     }
 
     async fn try_disable(&self, webhook: WebhookId, reason: &str) -> store::Result<()> {
-        let _changing = self.catalog.changing().await;
+        let _changing = self.catalog.changing(&self.store).await?;
         let Some(entry) = self.catalog.webhook(webhook) else { return Ok(()) };
         if entry.record.status == WebhookStatus::Disabled {
             return Ok(());

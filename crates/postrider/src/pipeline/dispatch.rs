@@ -22,7 +22,7 @@ use super::pace::Bucket;
 use super::record::Settle;
 use super::target::Target;
 use crate::catalog::LaneGauge;
-use crate::store::{Job, Recorded, RecordedOutcome, Refill};
+use crate::store::{Job, Notice, Recorded, RecordedOutcome, Refill};
 use crate::telemetry::traces;
 
 /// What the thread around the dispatcher has to do.
@@ -38,6 +38,8 @@ pub(crate) enum Action {
     CancelPending(WebhookId),
     /// The endpoint asked for nothing more.
     Disable(WebhookId),
+    /// For the other nodes on the same store.
+    Tell(Notice),
     /// An attempt failed: worth a look whether the webhook has been failing for too long.
     Failing(WebhookId),
 }
@@ -177,16 +179,35 @@ impl Dispatcher {
 
     /// The catalog's entry of this webhook is new, changed or gone.
     pub(crate) fn changed(&mut self, webhook_id: WebhookId, now: UnixMs) {
-        let before = self.lane(webhook_id, now).ordering;
+        let before = self.lane(webhook_id, now).regime();
         self.refresh(webhook_id, now);
         let Some(lane) = self.lanes.get_mut(&webhook_id) else { return };
-        if lane.status != WebhookStatus::Active || lane.ordering != before {
+        if lane.status != WebhookStatus::Active || lane.regime() != before {
             for queued in lane.drain() {
                 self.release(queued, now, now);
             }
         }
         // Whatever waits in the store is to be looked at again: sent on, or canceled.
         self.wake(webhook_id, now);
+    }
+
+    /// Other nodes have taken over what is held here: it is forgotten. Attempts in flight end as usual, and the store
+    /// takes no outcome of them.
+    pub(crate) fn lost(&mut self, now: UnixMs) {
+        let webhooks: Vec<WebhookId> = self.lanes.keys().copied().collect();
+        for webhook_id in webhooks {
+            let Some(lane) = self.lanes.get_mut(&webhook_id) else { continue };
+            for queued in lane.forget(now) {
+                self.let_go(&queued);
+            }
+            self.touch(webhook_id, now);
+        }
+    }
+
+    /// Another node has opened or closed its breaker.
+    pub(crate) fn noticed(&mut self, webhook_id: WebhookId, open_until: Option<UnixMs>, now: UnixMs) {
+        self.lane(webhook_id, now).breaker.noticed(open_until);
+        self.touch(webhook_id, now);
     }
 
     /// The store answered a refill.
@@ -227,7 +248,13 @@ impl Dispatcher {
         if job.trigger == Trigger::Test {
             lane.breaker.released();
         } else {
+            let before = lane.breaker.open_until();
             note_health(lane, &attempt, now);
+            let open_until = lane.breaker.open_until();
+            // A home needs nobody's advice.
+            if before != open_until && !spec.is_homed() {
+                self.actions.push_back(Action::Tell(Notice::Breaker { webhook_id, open_until }));
+            }
             if attempt.error.is_some() && next != Transition::Release {
                 self.actions.push_back(Action::Failing(webhook_id));
             }

@@ -19,7 +19,7 @@ use super::lane::{Queued, held_cost};
 use super::shard::{Message, Shards};
 use crate::ambient::Ambient;
 use crate::catalog::Webhook;
-use crate::store::{self, Accepted, EventBody, Job, NewDelivery, NewEvent, Store};
+use crate::store::{self, Accepted, EventBody, Job, NewDelivery, NewEvent, Place, Placed, Store};
 
 /// An event with whom it goes to.
 #[derive(Debug)]
@@ -127,11 +127,9 @@ impl Committer {
 
     /// Undoes the accounting of [`Committer::place`] for an event that was not accepted.
     fn forget(&self, routed: &Routed) {
-        let cost = held_cost(routed.event.data.len());
         for (webhook, delivery) in routed.webhooks.iter().zip(&routed.event.deliveries) {
             if delivery.held {
-                webhook.gauge.held.fetch_sub(1, Relaxed);
-                self.held_bytes.fetch_sub(cost, Relaxed);
+                self.let_go(webhook, routed.event.data.len());
             } else {
                 // The lane knows best whether anything waits in the store.
                 self.shards.send(webhook.record.id, Message::Wake(webhook.record.id));
@@ -139,14 +137,36 @@ impl Committer {
         }
     }
 
+    /// A delivery is not held after all.
+    fn let_go(&self, webhook: &Webhook, payload: usize) {
+        webhook.gauge.held.fetch_sub(1, Relaxed);
+        self.held_bytes.fetch_sub(held_cost(payload), Relaxed);
+    }
+
+    /// Follows the store where it has put deliveries elsewhere than asked.
+    fn follow(&self, routed: &Routed, placed: &Placed) {
+        if *placed == Placed::AsAsked {
+            return;
+        }
+        for (index, (webhook, delivery)) in routed.webhooks.iter().zip(&routed.event.deliveries).enumerate() {
+            if delivery.held && placed.of(index, true) != Place::Held {
+                self.let_go(webhook, routed.event.data.len());
+            }
+            if placed.of(index, delivery.held) == Place::Parked {
+                webhook.gauge.behind.store(true, Relaxed);
+            }
+        }
+    }
+
     fn hand_over(&self, routed: Vec<Routed>, slots: &[Accepted], now: postrider_core::time::UnixMs) {
         let mut by_shard: HashMap<usize, Vec<Message>> = HashMap::new();
         for (one, slot) in routed.into_iter().zip(slots) {
-            let Accepted::New { id, first_delivery, .. } = slot else {
+            let Accepted::New { id, first_delivery, placed } = slot else {
                 self.forget(&one);
                 continue;
             };
-            for (webhook, message) in messages(one, *id, *first_delivery, now) {
+            self.follow(&one, placed);
+            for (webhook, message) in messages(one, *id, *first_delivery, placed, now) {
                 by_shard.entry(self.shards.index(webhook)).or_default().push(message);
             }
         }
@@ -161,6 +181,7 @@ fn messages(
     routed: Routed,
     id: EventId,
     first_delivery: DeliveryId,
+    placed: &Placed,
     now: postrider_core::time::UnixMs,
 ) -> Vec<(WebhookId, Message)> {
     let Routed { event, mut watcher, .. } = routed;
@@ -176,23 +197,25 @@ fn messages(
         trace_parent: event.trace_parent,
         data: event.data,
     });
-    let numbered = deliveries.into_iter().zip(first_delivery.0..);
-    let told = numbered.map(|(delivery, number)| {
+    let numbered = deliveries.into_iter().enumerate().zip(first_delivery.0..);
+    let told = numbered.filter_map(|((index, delivery), number)| {
         let webhook_id = delivery.webhook_id;
-        let message = if delivery.held {
-            let job = Job {
-                delivery_id: DeliveryId(number),
-                webhook_id,
-                event: body.clone(),
-                trigger: delivery.trigger,
-                replay_id: None,
-                progress: Progress::default(),
-            };
-            Message::Deliver(Queued { job, watcher: watcher.take() })
-        } else {
-            Message::Parked { webhook_id, number, due_at: now }
+        let message = match placed.of(index, delivery.held) {
+            Place::Held => {
+                let job = Job {
+                    delivery_id: DeliveryId(number),
+                    webhook_id,
+                    event: body.clone(),
+                    trigger: delivery.trigger,
+                    replay_id: None,
+                    progress: Progress::default(),
+                };
+                Message::Deliver(Queued { job, watcher: watcher.take() })
+            }
+            Place::Parked => Message::Parked { webhook_id, number, due_at: now },
+            Place::Elsewhere => return None,
         };
-        (webhook_id, message)
+        Some((webhook_id, message))
     });
     told.collect()
 }

@@ -145,6 +145,11 @@ impl Lane {
         }
     }
 
+    /// By what rules deliveries come here: their order, and whether all of the webhook come to one node.
+    pub(crate) fn regime(&self) -> (Ordering, bool) {
+        (self.ordering, self.target.as_ref().is_some_and(|target| target.record.spec.is_homed()))
+    }
+
     /// Adds a new delivery. One that must wait in the store after all comes back with the time until which it must: its
     /// key waits for a retry, or what is in the store goes first.
     pub(crate) fn push(&mut self, queued: Queued, now: UnixMs) -> Result<(), (Queued, UnixMs)> {
@@ -406,6 +411,22 @@ impl Lane {
         all.extend(self.keys.values_mut().flat_map(|line| line.waiting.drain(..)));
         self.keys.retain(|_, line| line.busy || line.blocked.is_some());
         all.sort_by_key(Queued::number);
+        all
+    }
+
+    /// Empties the lane of all that it held or expected, tests included; what is in flight goes on.
+    pub(crate) fn forget(&mut self, now: UnixMs) -> Vec<Queued> {
+        let mut all = self.drain();
+        all.extend(self.express.drain(..));
+        self.keys.values_mut().for_each(|line| line.blocked = None);
+        self.keys.retain(|_, line| line.busy);
+        for expected in [&mut self.parking, &mut self.meanwhile, &mut self.unseen] {
+            expected.clear();
+        }
+        self.barrier = i64::MAX;
+        self.next_due = None;
+        self.woken = false;
+        self.update_behind(now);
         all
     }
 

@@ -96,6 +96,8 @@ pub(crate) struct Breaker {
     open_until: Option<UnixMs>,
     open_for: Duration,
     probing: bool,
+    /// Another node opened it and probes; here it stays open a little longer.
+    followed: bool,
 }
 
 impl Breaker {
@@ -122,6 +124,7 @@ impl Breaker {
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
         let reopen = self.probing;
         self.probing = false;
+        self.followed &= !reopen;
         if reopen || (self.open_until.is_none() && self.failures_in_a_row >= limits::BREAKER_FAILURES) {
             self.open_for = (self.open_for * 2).clamp(limits::BREAKER_OPEN_MIN, limits::BREAKER_OPEN_MAX);
             self.open_until = Some(now + self.open_for);
@@ -133,6 +136,24 @@ impl Breaker {
         self.probing = false;
     }
 
+    /// Until when nothing but a probe goes out; `None`: it is closed.
+    pub(crate) fn open_until(&self) -> Option<UnixMs> {
+        self.open_until
+    }
+
+    /// Another node has opened its breaker until then, or closed it. Whoever opens for the shorter time probes, and
+    /// tells; the others wait for word, or a margin longer.
+    pub(crate) fn noticed(&mut self, open_until: Option<UnixMs>) {
+        match open_until {
+            None => *self = Breaker::default(),
+            Some(until) if !self.followed && self.open_until.is_some_and(|own| own <= until) => {}
+            Some(until) => {
+                self.open_until = Some(until + limits::BREAKER_FOLLOW_MARGIN);
+                self.followed = true;
+            }
+        }
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.open_until.is_none() && self.failures_in_a_row == 0
     }
@@ -140,6 +161,8 @@ impl Breaker {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     const START: UnixMs = UnixMs(1_790_000_000_000);
@@ -194,6 +217,25 @@ mod tests {
             assert!(most.max().unwrap_or(0) as f64 <= per_second + burst, "{per_second}/s");
             assert!(sent.len() as f64 >= per_second * 9.0, "{per_second}/s was not used: {}", sent.len());
         }
+    }
+
+    #[test]
+    fn a_breaker_follows_that_of_another_node_and_lets_it_probe() {
+        let (soon, later) = (START + Duration::from_secs(1), START + Duration::from_secs(60));
+        let mut breaker = Breaker::default();
+        breaker.noticed(Some(soon));
+        assert_eq!(breaker.gate(soon), Gate::Until(soon + limits::BREAKER_FOLLOW_MARGIN), "the other one probes");
+        breaker.noticed(Some(later));
+        assert_eq!(breaker.gate(later), Gate::Until(later + limits::BREAKER_FOLLOW_MARGIN));
+        assert_eq!(breaker.gate(later + limits::BREAKER_FOLLOW_MARGIN), Gate::Open, "no word: it probes itself");
+        breaker.noticed(None);
+        assert!(breaker.is_closed());
+
+        let mut first = Breaker::default();
+        (0..limits::BREAKER_FAILURES).for_each(|_| first.ended(false, START));
+        let own = first.open_until().unwrap();
+        first.noticed(Some(own + Duration::from_secs(1)));
+        assert_eq!(first.open_until(), Some(own), "it probes before the other");
     }
 
     #[test]

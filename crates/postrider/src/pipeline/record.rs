@@ -75,8 +75,18 @@ async fn commit(store: &dyn Store, ambient: &dyn Ambient, shards: &Shards, batch
         settled.push((batch.shard, settle));
     }
     let mut pause = RETRY_MIN;
-    while let Err(error) = store.record(outcomes.clone(), ambient.now()).await {
-        tracing::warn!(%error, outcomes = outcomes.len(), "outcomes could not be recorded yet");
+    loop {
+        match store.record(outcomes.clone(), ambient.now()).await {
+            Ok(slots) => {
+                // Canceled meanwhile, or another node has taken over.
+                let lost = slots.iter().filter(|recorded| !**recorded).count();
+                if lost > 0 {
+                    metrics::counter!("postrider_outcomes_lost_total").increment(lost as u64);
+                }
+                break;
+            }
+            Err(error) => tracing::warn!(%error, outcomes = outcomes.len(), "outcomes could not be recorded yet"),
+        }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY_MAX);
     }

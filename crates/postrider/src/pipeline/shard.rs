@@ -20,7 +20,7 @@ use super::lane::Queued;
 use super::record::{Batch, Settle};
 use crate::ambient::Ambient;
 use crate::egress::Transport;
-use crate::store::{self, Recorded, RecordedOutcome, Refill, Store};
+use crate::store::{self, Lease, Notice, Recorded, RecordedOutcome, Refill, Store};
 use crate::telemetry::traces::class_name;
 
 /// What a dispatch thread is told. Each message stands for something that is bounded elsewhere: a held delivery, an
@@ -37,6 +37,13 @@ pub(crate) enum Message {
     /// Something of this webhook may be due in the store.
     Wake(WebhookId),
     Changed(WebhookId),
+    /// Other nodes have taken over all that this one held.
+    Lost,
+    /// What another node's breaker does.
+    Noticed {
+        webhook_id: WebhookId,
+        open_until: Option<UnixMs>,
+    },
     InFlight(oneshot::Sender<Vec<DeliveryId>>),
     Withdraw {
         webhook_id: WebhookId,
@@ -96,6 +103,8 @@ type Refilled = (WebhookId, usize, store::Result<Refill>);
 
 /// How long to wait before a refill that failed is tried again.
 const REFILL_AGAIN: Duration = Duration::from_secs(1);
+/// How often a thread that may not send looks whether it may again, milliseconds.
+const LEASE_POLL_MS: i64 = 50;
 /// Idle lanes are looked for this often.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
@@ -104,6 +113,7 @@ pub(crate) struct Shard {
     pub(crate) index: usize,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) ambient: Arc<dyn Ambient>,
+    pub(crate) lease: Lease,
     pub(crate) client: Arc<dyn Transport>,
     pub(crate) listeners: Arc<dyn Transport>,
     pub(crate) records: mpsc::UnboundedSender<Batch>,
@@ -213,7 +223,11 @@ impl Shard {
         if self.dispatcher.wake_at().is_some_and(|at| at <= now) {
             self.dispatcher.tick(now);
         }
-        while sending && let Some((queued, target)) = self.dispatcher.next(now) {
+        let leased = self.lease.is_valid();
+        while sending
+            && leased
+            && let Some((queued, target)) = self.dispatcher.next(now)
+        {
             self.in_flight.insert(queued.job.delivery_id);
             let transport: Arc<dyn Transport> =
                 if target.record.temporary { self.listeners.clone() } else { self.client.clone() };
@@ -222,8 +236,9 @@ impl Shard {
         self.act();
         self.gauges.in_flight.set(self.in_flight.len() as f64);
         self.gauges.lanes.set(self.dispatcher.lanes() as f64);
-        let wake = self.dispatcher.wake_at().map_or(60_000, |at| at.0 - now.0);
-        u64::try_from(wake.clamp(1, 60_000)).expect("clamped")
+        let latest = if leased { 60_000 } else { LEASE_POLL_MS };
+        let wake = self.dispatcher.wake_at().map_or(latest, |at| at.0 - now.0);
+        u64::try_from(wake.clamp(1, latest)).expect("clamped")
     }
 
     /// Carries out what the dispatcher asked for.
@@ -245,6 +260,7 @@ impl Shard {
                 Action::CancelPending(webhook_id) => self.chore(Chore::CancelPending(webhook_id)),
                 Action::Disable(webhook_id) => self.chore(Chore::DisableGone(webhook_id)),
                 Action::Failing(webhook_id) => self.chore(Chore::Failing(webhook_id)),
+                Action::Tell(notice) => self.tell(notice),
             }
         }
         if !outcomes.is_empty() {
@@ -255,6 +271,13 @@ impl Shard {
     fn hand_in(&self, outcomes: Vec<(Recorded, Settle)>) {
         let sent = self.records.send(Batch { shard: self.index, outcomes });
         debug_assert!(sent.is_ok(), "the recorder outlives the dispatch threads");
+    }
+
+    fn tell(&self, notice: Notice) {
+        if self.store.is_shared() {
+            let store = self.store.clone();
+            tokio::spawn(async move { store.tell(notice).await });
+        }
     }
 
     fn chore(&self, chore: Chore) {
@@ -290,6 +313,8 @@ impl Shard {
             Message::Settled(settled) => self.dispatcher.settled(settled, now),
             Message::Wake(webhook_id) => self.dispatcher.wake(webhook_id, now),
             Message::Changed(webhook_id) => self.dispatcher.changed(webhook_id, now),
+            Message::Lost => self.dispatcher.lost(now),
+            Message::Noticed { webhook_id, open_until } => self.dispatcher.noticed(webhook_id, open_until, now),
             Message::InFlight(reply) => {
                 let _ = reply.send(self.in_flight.iter().copied().collect());
             }

@@ -31,7 +31,7 @@ pub async fn put(
     actor: &Actor,
 ) -> Result<EventTypeRecord> {
     check(name, &said)?;
-    let _changing = app.catalog.changing().await;
+    let _changing = app.catalog.changing(&app.store).await?;
     let own: Vec<_> = app.catalog.event_types(tenant).into_iter().filter(|it| it.tenant_id == tenant).collect();
     let before = own.iter().find(|event_type| event_type.name == name);
     if before.is_none() && own.len() >= EVENT_TYPES_MAX {
@@ -58,7 +58,7 @@ pub async fn put(
 
 /// Forgets what was said of a type.
 pub async fn delete(app: &App, tenant: Option<TenantId>, name: &str, actor: &Actor) -> Result<()> {
-    let _changing = app.catalog.changing().await;
+    let _changing = app.catalog.changing(&app.store).await?;
     let known = app.catalog.event_type(tenant, name).filter(|event_type| event_type.tenant_id == tenant);
     let before = known.ok_or(Rejection::NotFound("event type"))?;
     let entry = audit(app, tenant, actor, "event_type.deleted", name, (view(&*before), None));

@@ -40,7 +40,7 @@ pub async fn create(app: &App, creator: &Principal, new: NewKey, actor: &Actor) 
     if new.expires_at.is_some_and(|at| at <= now) {
         return Err(Rejection::invalid("expires_at", "must be in the future"));
     }
-    let _changing = app.catalog.changing().await;
+    let _changing = app.catalog.changing(&app.store).await?;
     if app.catalog.tenant(new.tenant_id).is_none() {
         return Err(Rejection::NotFound("tenant"));
     }
@@ -68,7 +68,7 @@ pub async fn create(app: &App, creator: &Principal, new: NewKey, actor: &Actor) 
 
 /// Revokes a key at once.
 pub async fn revoke(app: &App, scope: Scope, id: KeyId, actor: &Actor) -> Result<()> {
-    let _changing = app.catalog.changing().await;
+    let _changing = app.catalog.changing(&app.store).await?;
     let key = app.catalog.key_by_id(id).filter(|key| scope.covers(key.tenant_id));
     let key = key.ok_or(Rejection::NotFound("API key"))?;
     let entry = audit(app, Some(key.tenant_id), actor, "key.deleted", id, (Some(view(&key)), None));

@@ -39,7 +39,7 @@ pub async fn create_partner(app: &App, name: String, actor: &Actor) -> Result<Pa
     check_name("name", &name)?;
     let partner =
         PartnerRecord { id: PartnerId::from_random(app.ambient.random()), name, created_at: app.ambient.now() };
-    let _changing = app.catalog.changing().await;
+    let _changing = app.catalog.changing(&app.store).await?;
     let entry = audit(app, None, actor, "partner.created", partner.id, (None, view(&partner)));
     app.store.put_partner(partner.clone(), entry).await?;
     app.catalog.put_partner(partner.clone());
@@ -57,7 +57,7 @@ pub async fn create(app: &App, change: TenantChange, actor: &Actor) -> Result<Te
         created_at: now,
         updated_at: now,
     };
-    let _changing = app.catalog.changing().await;
+    let _changing = app.catalog.changing(&app.store).await?;
     apply(app, change, &mut tenant)?;
     let entry = audit(app, Some(tenant.id), actor, "tenant.created", tenant.id, (None, view(&tenant)));
     app.store.put_tenant(tenant.clone(), entry).await?;
@@ -66,7 +66,7 @@ pub async fn create(app: &App, change: TenantChange, actor: &Actor) -> Result<Te
 }
 
 pub async fn change(app: &App, id: TenantId, change: TenantChange, actor: &Actor) -> Result<TenantRecord> {
-    let _changing = app.catalog.changing().await;
+    let _changing = app.catalog.changing(&app.store).await?;
     let before = app.catalog.tenant(id).ok_or(Rejection::NotFound("tenant"))?.record;
     let mut tenant = TenantRecord::clone(&before);
     apply(app, change, &mut tenant)?;
@@ -80,7 +80,7 @@ pub async fn change(app: &App, id: TenantId, change: TenantChange, actor: &Actor
 
 /// Deletes a tenant with its webhooks, keys, event types and pending deliveries.
 pub async fn delete(app: &App, id: TenantId, actor: &Actor) -> Result<()> {
-    let _changing = app.catalog.changing().await;
+    let _changing = app.catalog.changing(&app.store).await?;
     let before = app.catalog.tenant(id).ok_or(Rejection::NotFound("tenant"))?.record;
     // The entry belongs to the platform: the tenant that could read it is gone.
     let entry = audit(app, None, actor, "tenant.deleted", id, (view(&*before), None));

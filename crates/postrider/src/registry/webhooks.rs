@@ -54,7 +54,7 @@ pub async fn create(
     secret: Option<Secret>,
     actor: &Actor,
 ) -> Result<(Arc<WebhookRecord>, Secret)> {
-    let _changing = app.catalog.changing().await;
+    let _changing = app.catalog.changing(&app.store).await?;
     let owner = app.catalog.tenant(tenant).ok_or(Rejection::NotFound("tenant"))?;
     let mut record = blank(app, tenant, owner.record.dialect);
     apply(app, change, &mut record)?;
@@ -70,7 +70,7 @@ pub async fn create_temporary(
     (events, dialect): (Vec<String>, Option<Dialect>),
     actor: &Actor,
 ) -> Result<(Arc<WebhookRecord>, Secret)> {
-    let _changing = app.catalog.changing().await;
+    let _changing = app.catalog.changing(&app.store).await?;
     let owner = app.catalog.tenant(tenant).ok_or(Rejection::NotFound("tenant"))?;
     if owner.webhooks.iter().filter(|webhook| webhook.record.temporary).count() >= LISTENERS_PER_TENANT_MAX {
         return Err(Rejection::LimitReached(format!("a tenant has at most {LISTENERS_PER_TENANT_MAX} listeners")));
@@ -139,7 +139,7 @@ pub async fn change(
     change: WebhookChange,
     actor: &Actor,
 ) -> Result<Arc<WebhookRecord>> {
-    let _changing = app.catalog.changing().await;
+    let _changing = app.catalog.changing(&app.store).await?;
     let before = get(app, scope, id)?;
     let mut record = WebhookRecord::clone(&before);
     apply(app, change, &mut record)?;
@@ -167,7 +167,7 @@ pub async fn toggle(
 
 /// Deletes a webhook; what was pending is canceled in the background.
 pub async fn delete(app: &App, scope: Scope, id: WebhookId, actor: &Actor) -> Result<()> {
-    let _changing = app.catalog.changing().await;
+    let _changing = app.catalog.changing(&app.store).await?;
     let before = get(app, scope, id)?;
     let entry = audit(app, Some(before.tenant_id), actor, "webhook.deleted", id, (Some(view(&before)), None));
     app.store.delete_webhook(id, entry).await?;
@@ -186,7 +186,7 @@ pub async fn rotate_secret(
     (secret, overlap): (Option<Secret>, Option<Duration>),
     actor: &Actor,
 ) -> Result<(Secret, UnixMs)> {
-    let _changing = app.catalog.changing().await;
+    let _changing = app.catalog.changing(&app.store).await?;
     let before = get(app, scope, id)?;
     let overlap = overlap.unwrap_or(before.spec.dialect.rotation_overlap());
     if overlap > ROTATION_OVERLAP_MAX {
@@ -209,7 +209,7 @@ pub async fn rotate_secret(
 
 /// Ends a rotation early: from now on the new secret signs alone.
 pub async fn finish_rotation(app: &App, scope: Scope, id: WebhookId, actor: &Actor) -> Result<Arc<WebhookRecord>> {
-    let _changing = app.catalog.changing().await;
+    let _changing = app.catalog.changing(&app.store).await?;
     let before = get(app, scope, id)?;
     let held = secrets(app, &before)?;
     if held.previous.is_none() {

@@ -26,6 +26,7 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         Route::new(Method::POST, "/v1/events", Access::Needs(Permission::EventsWrite), publish)
             .effect(Effect::Reads)
+            .hot()
             .says(
                 "Publish",
                 "One event or a batch, accepted all or none and on disk before the answer. An `Idempotency-Key` header \

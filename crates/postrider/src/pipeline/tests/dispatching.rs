@@ -22,7 +22,7 @@ use crate::pipeline::dispatch::{Action, Dispatcher, Prepared};
 use crate::pipeline::lane::Queued;
 use crate::pipeline::record::Settle;
 use crate::pipeline::target::Target;
-use crate::store::{EventBody, Job, Recorded, RecordedOutcome, Refill, Source, WebhookRecord};
+use crate::store::{EventBody, Job, Notice, Recorded, RecordedOutcome, Refill, Source, WebhookRecord};
 
 const START: UnixMs = UnixMs(1_790_000_000_000);
 
@@ -76,6 +76,7 @@ struct World {
     recorded: Vec<Recorded>,
     refills: usize,
     canceled: Vec<WebhookId>,
+    told: Vec<Notice>,
     keys: HashMap<i64, String>,
 }
 
@@ -99,6 +100,7 @@ impl World {
             recorded: Vec::new(),
             refills: 0,
             canceled: Vec::new(),
+            told: Vec::new(),
             keys: HashMap::new(),
         }
     }
@@ -185,6 +187,7 @@ impl World {
                 self.dispatcher.changed(webhook, self.now);
             }
             Action::Failing(_) => {}
+            Action::Tell(notice) => self.told.push(notice),
         }
     }
 
@@ -573,4 +576,74 @@ fn an_attempt_cut_short_by_shutdown_is_not_counted() {
     let released = &world.recorded[0];
     assert!(matches!(released.outcome, RecordedOutcome::Release { .. }));
     assert_eq!((released.attempts, released.attempt.is_none()), (0, true));
+}
+
+#[test]
+fn a_node_that_was_taken_for_dead_forgets_what_it_held_and_begins_again() {
+    for (ordering, flies) in [(Ordering::None, 8), (Ordering::Strict, 1), (Ordering::ByKey, 2)] {
+        let mut webhook = record(id(1));
+        webhook.spec.ordering = ordering;
+        let mut world = World::new(vec![webhook]);
+        for number in 1..=20 {
+            world.accept(id(1), number, Some(if number % 2 == 0 { "even" } else { "odd" }));
+        }
+        assert_eq!(world.run().len(), flies, "{ordering:?}");
+        world.dispatcher.lost(world.now);
+        assert_eq!(world.gauge(id(1)).held.load(Relaxed), flies, "{ordering:?}: only what is in flight is still held");
+        let flying: Vec<i64> = world.flying.iter().map(|(queued, _)| queued.number()).collect();
+        for number in flying {
+            world.answer(number, 200);
+        }
+        assert_eq!(world.run(), [0; 0], "{ordering:?}");
+        assert_eq!((world.gauge(id(1)).held.load(Relaxed), world.held_bytes.load(Relaxed)), (0, 0), "{ordering:?}");
+
+        // What it gets back, and what is new, goes out in order.
+        for number in [30, 31] {
+            let job = world.job(id(1), number, Some("odd"));
+            world.parked.insert(number, (job, world.now));
+        }
+        world.dispatcher.parked(id(1), 0, world.now, world.now);
+        world.accept(id(1), 32, Some("odd"));
+        assert_eq!(world.run_all(200), [30, 31, 32], "{ordering:?}");
+    }
+}
+
+#[test]
+fn a_breaker_is_told_to_other_nodes_and_their_breakers_are_followed() {
+    let mut world = World::new(vec![record(id(1))]);
+    for number in 0..i64::from(limits::BREAKER_FAILURES) {
+        world.accept(id(1), number, None);
+    }
+    world.run_all(500);
+    let [Notice::Breaker { webhook_id, open_until: Some(open_until) }] = world.told[..] else {
+        panic!("{:?}", world.told)
+    };
+    assert_eq!((webhook_id, open_until), (id(1), world.now + limits::BREAKER_OPEN_MIN));
+
+    let mut other = World::new(vec![record(id(1))]);
+    other.dispatcher.noticed(id(1), Some(open_until), other.now);
+    other.accept(id(1), 100, None);
+    assert_eq!(other.run(), [0; 0], "the endpoint only fails");
+    other.dispatcher.noticed(id(1), None, other.now);
+    assert_eq!(other.run(), [100], "it is well again");
+
+    world.now = open_until;
+    world.run();
+    let probe = world.flying[0].0.number();
+    world.answer(probe, 200);
+    world.run();
+    assert_eq!(world.told.last(), Some(&Notice::Breaker { webhook_id: id(1), open_until: None }));
+}
+
+#[test]
+fn a_home_keeps_its_breaker_to_itself() {
+    let mut webhook = record(id(1));
+    webhook.spec.rate_limit = Some(RateLimit { per_second: 1000.0 });
+    let mut world = World::new(vec![webhook]);
+    for number in 0..20 {
+        world.accept(id(1), number, None);
+        world.run_all(500);
+        world.now = world.now + Duration::from_millis(10);
+    }
+    assert_eq!(world.told, []);
 }

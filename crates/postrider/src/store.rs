@@ -18,6 +18,8 @@
 //! others bring about is told by [`Store::signals`]; how long this node may go on sending, by [`Store::lease`]. A
 //! store of one process needs none of this and keeps the methods' defaults.
 
+pub(crate) mod codes;
+pub(crate) mod day;
 pub mod histogram;
 pub mod lease;
 pub mod model;

@@ -7,26 +7,124 @@
 mod accept;
 mod audit;
 mod config;
+mod connection;
+mod failure;
 mod history;
+mod migrate;
 mod nodes;
+mod notify;
+mod partition;
 mod queue;
 mod record;
 mod replay;
 mod replies;
 mod retention;
+mod settings;
 mod stats;
 
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicI16, AtomicI32, Ordering::Relaxed};
+
 use async_trait::async_trait;
+use deadpool_postgres::Object;
+use parking_lot::Mutex;
 use postrider_core::delivery::Attempt;
 use postrider_core::ids::{DeliveryId, EventId, KeyId, PartnerId, ReplayId, TenantId, WebhookId};
 use postrider_core::time::UnixMs;
 use postrider_core::webhook::Ordering;
 
+pub use self::migrate::Migrated;
+pub use self::settings::{CONNECTIONS, CONNECTIONS_MIN, Settings, TTL, masked};
 use crate::store::*;
 
-/// The [`Store`] of a deployment of many nodes.
+/// The [`Store`] of a deployment of many nodes. What it does in the background ends with it.
 #[derive(Debug)]
-pub struct PgStore {}
+pub struct PgStore {
+    node: Arc<Node>,
+}
+
+/// What the parts of a node share.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Node {
+    settings: Settings,
+    pools: connection::Pools,
+    days: partition::Days,
+    outbox: notify::Outbox,
+    session: AtomicI32,
+    slot: AtomicI16,
+    /// For each webhook that has its home here, the greatest number parked by others of which this node's pipeline has
+    /// been told. Begins empty with each session.
+    told: Mutex<HashMap<WebhookId, i64>>,
+}
+
+impl PgStore {
+    /// Connects, and sees to the schema.
+    ///
+    /// # Errors
+    /// The server cannot be reached or used, or the schema is not one that this version can work with.
+    pub async fn open(settings: Settings) -> Result<PgStore> {
+        let auto_migrate = settings.auto_migrate;
+        let store = PgStore::connect(settings)?;
+        match auto_migrate {
+            true => drop(migrate::migrate(&store.node).await?),
+            false => migrate::check(&store.node).await?,
+        }
+        Ok(store)
+    }
+
+    /// Brings the schema of a database to this version's.
+    ///
+    /// # Errors
+    /// As [`PgStore::open`].
+    pub async fn migrate(settings: Settings) -> Result<Migrated> {
+        migrate::migrate(&PgStore::connect(settings)?.node).await
+    }
+
+    fn connect(settings: Settings) -> Result<PgStore> {
+        let node = Node {
+            pools: connection::Pools::new(&settings)?,
+            settings,
+            days: partition::Days::default(),
+            outbox: notify::Outbox::default(),
+            session: AtomicI32::new(0),
+            slot: AtomicI16::new(0),
+            told: Mutex::default(),
+        };
+        Ok(PgStore { node: Arc::new(node) })
+    }
+}
+
+impl Deref for PgStore {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        &self.node
+    }
+}
+
+impl Node {
+    /// A connection for the hot path: acceptances, outcomes, refills.
+    async fn writer(&self) -> Result<Object> {
+        connection::get(&self.pools.hot).await
+    }
+
+    /// A connection for everything else, writing or not.
+    async fn reader(&self) -> Result<Object> {
+        connection::get(&self.pools.general).await
+    }
+
+    /// This node's session; 0 before [`Store::begin`].
+    fn session(&self) -> i32 {
+        self.session.load(Relaxed)
+    }
+
+    /// The slot of this node's rows in tables that all nodes write to.
+    fn slot(&self) -> i16 {
+        self.slot.load(Relaxed)
+    }
+}
 
 #[async_trait]
 impl Store for PgStore {

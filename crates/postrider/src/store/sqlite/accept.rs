@@ -7,9 +7,11 @@ use postrider_core::time::UnixMs;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::backlog::{Move, Place};
-use super::partition::{self, Day, FIRST_SPAN, Kind};
-use super::row::{Text, event_id, source_code, trigger_code};
+use super::partition::{self, Kind};
+use super::row::{Text, event_id};
 use super::writer::Session;
+use crate::store::codes::{source_code, trigger_code};
+use crate::store::day::{Day, FIRST_SPAN};
 use crate::store::{Accepted, NewEvent, Placed, Result};
 
 pub(super) fn accept(session: &mut Session, events: &[NewEvent], now: UnixMs) -> Result<Vec<Accepted>> {

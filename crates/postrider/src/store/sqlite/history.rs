@@ -12,13 +12,15 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::accept::find_external;
 use super::paging::paged;
-use super::partition::{self, Day, Kind};
+use super::partition::{self, Kind};
 use super::queue::{PENDING_COLUMNS, PendingRow, pending_at};
 use super::row::{
-    ATTEMPT_COLUMNS, EVENT_COLUMNS, Sql, attempt_at, attempt_error_at, event_at, event_id, replay_at, source_code,
-    source_from, status_code, status_from, tenant_at, time_at, trigger_from, webhook_at,
+    ATTEMPT_COLUMNS, EVENT_COLUMNS, Sql, attempt_at, attempt_error_at, event_at, event_id, replay_at, tenant_at,
+    time_at, webhook_at,
 };
 use super::sources::{Candidate, Place, Sources};
+use crate::store::codes::{source_code, source_from, status_code, status_from, trigger_from};
+use crate::store::day::Day;
 use crate::store::{DeliveryQuery, DeliveryRecord, EventKey, EventQuery, EventRecord, Listed, Result, Scope};
 
 // ---- events ------------------------------------------------------------------------------------------------------------
@@ -70,7 +72,7 @@ pub(super) fn events(conn: &Connection, query: &EventQuery) -> Result<Listed<Eve
     paged(
         query.page,
         |before, count| event_numbers(conn, &days, query.scope, low, before.min(high), count),
-        |n, (event_type, source): (String, i64)| {
+        |n, (event_type, source): (String, i16)| {
             let wanted = query.event_type.as_ref().is_none_or(|wanted| *wanted == event_type)
                 && query.source.is_none_or(|wanted| source_code(wanted) == source);
             debug_assert!(source_from(source).is_ok(), "checked by the table");
@@ -79,7 +81,7 @@ pub(super) fn events(conn: &Connection, query: &EventQuery) -> Result<Listed<Eve
     )
 }
 
-type EventCandidate = (i64, (String, i64));
+type EventCandidate = (i64, (String, i16));
 
 fn event_numbers(
     conn: &Connection,

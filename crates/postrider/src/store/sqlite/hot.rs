@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use super::partition::{self, Day, Kind};
+use super::partition::{self, Kind};
 use super::row::ATTEMPT_COLUMNS;
 use crate::store::Result;
+use crate::store::day::Day;
 
 /// SQL over the tables of one day of history.
 #[derive(Debug)]

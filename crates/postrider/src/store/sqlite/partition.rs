@@ -3,59 +3,10 @@
 //! A row belongs to the day of its own number ([`Day::of_number`]), so an id alone names its table. Idempotency keys
 //! and rollups have days of their own because they are kept for other spans.
 
-use postrider_core::ids::Sequence;
-use postrider_core::time::UnixMs;
 use rusqlite::{Connection, params};
 
 use crate::store::Result;
-
-pub(super) const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-
-/// First deliveries of an event have numbers up to this far above it; every later one (replay) is further away.
-pub(super) const FIRST_SPAN: i64 = 1000;
-
-/// A UTC day, counted from the Unix epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Day(pub(super) i64);
-
-impl Day {
-    pub(super) fn of(at: UnixMs) -> Day {
-        Day(at.0.div_euclid(DAY_MS))
-    }
-
-    pub(super) fn of_number(n: i64) -> Day {
-        Day::of(Sequence::time(n))
-    }
-
-    pub(super) fn start(self) -> UnixMs {
-        UnixMs(self.0 * DAY_MS)
-    }
-
-    /// The least number that belongs to this day.
-    pub(super) fn first_number(self) -> i64 {
-        Sequence::floor(self.start())
-    }
-
-    /// The least number that belongs to the next day.
-    pub(super) fn end_number(self) -> i64 {
-        Day(self.0 + 1).first_number()
-    }
-
-    pub(super) fn minus(self, days: u32) -> Day {
-        Day(self.0 - i64::from(days))
-    }
-
-    pub(super) fn next(self) -> Day {
-        Day(self.0 + 1)
-    }
-
-    /// Such as `20261121`: the suffix of its tables.
-    pub(super) fn suffix(self) -> String {
-        let start = jiff::Timestamp::from_millisecond(self.start().0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        let date = start.to_zoned(jiff::tz::TimeZone::UTC).date();
-        format!("{:04}{:02}{:02}", date.year(), date.month(), date.day())
-    }
-}
+use crate::store::day::Day;
 
 /// What is kept by day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

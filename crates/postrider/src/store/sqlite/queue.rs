@@ -7,15 +7,17 @@ use postrider_core::time::UnixMs;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::backlog::{Move, Place};
-use super::partition::{self, Day, FIRST_SPAN, Kind};
+use super::partition::{self, Kind};
 use super::record::{Finished, insert_attempt};
 use super::refill::{self, Bodies};
 use super::row::{
     ATTEMPT_COLUMNS, AttemptRow, Sql, attempt_at, boxed_at, maybe_time_at, progress_at, replay_at, tenant_at, time_at,
-    trigger_code, trigger_from, webhook_at,
+    webhook_at,
 };
 use super::tally::{End, Tally};
 use super::writer::Session;
+use crate::store::codes::{trigger_code, trigger_from};
+use crate::store::day::{Day, FIRST_SPAN};
 use crate::store::{Begun, Canceled, EventBody, LaneSummary, Result, Retried, Scope};
 
 /// What waits for one webhook, with its tenant.

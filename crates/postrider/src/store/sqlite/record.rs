@@ -6,10 +6,11 @@ use postrider_core::time::UnixMs;
 use rusqlite::params;
 
 use super::backlog::{Move, Place};
-use super::partition::Day;
-use super::row::{AttemptRow, status_code, trigger_code};
+use super::row::AttemptRow;
 use super::tally::{End, Tally};
 use super::writer::Session;
+use crate::store::codes::{status_code, trigger_code};
+use crate::store::day::Day;
 use crate::store::{Recorded, RecordedOutcome, Result};
 
 pub(super) fn record(session: &mut Session, outcomes: &[Recorded], now: UnixMs) -> Result<Vec<bool>> {
@@ -94,7 +95,7 @@ pub(super) struct Finished<'a> {
     pub(super) webhook: [u8; 16],
     pub(super) event_type: &'a str,
     pub(super) status: DeliveryStatus,
-    pub(super) trigger: i64,
+    pub(super) trigger: i16,
     pub(super) replay: Option<[u8; 16]>,
     pub(super) attempts: u32,
     pub(super) attempt: AttemptRow<'a>,

@@ -9,10 +9,11 @@ use postrider_core::webhook::Ordering;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::backlog::Place;
-use super::partition::{self, Day, Kind};
+use super::partition::{self, Kind};
 use super::queue::{PENDING_COLUMNS, PendingRow, pending_at};
 use super::row::{EVENT_COLUMNS, Sql, event_at, time_at};
 use super::writer::Session;
+use crate::store::day::Day;
 use crate::store::{EventBody, Job, Refill, Result};
 
 /// What one lane asks for.

@@ -11,15 +11,14 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::audit;
 use super::history::{bounds, event_numbers_of, webhooks_of};
 use super::paging::paged;
-use super::partition::{self, Day, Kind};
+use super::partition::{self, Kind};
 use super::queue::add_replays;
 use super::refill::Bodies;
-use super::row::{
-    Sql, count_at, json_at, maybe_time_at, replay_status_code, replay_status_from, signed, status_from, tenant_at,
-    time_at, uuid_at, webhook_at,
-};
+use super::row::{Sql, count_at, json_at, maybe_time_at, signed, tenant_at, time_at, uuid_at, webhook_at};
 use super::sources::Place;
 use super::writer::Session;
+use crate::store::codes::{replay_status_code, replay_status_from, status_from};
+use crate::store::day::Day;
 use crate::store::{
     AuditEntry, Listed, Page, ReplayMatch, ReplayRecord, ReplaySelect, ReplayStatus, ReplayStep, ReplayTargets, Result,
     Scope,

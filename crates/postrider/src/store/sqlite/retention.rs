@@ -5,9 +5,10 @@ use postrider_core::limits::IDEMPOTENCY_SPAN;
 use postrider_core::time::UnixMs;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::partition::{self, Day, FIRST_SPAN, Kind};
+use super::partition::{self, Kind};
 use super::row::Sql;
 use super::writer::Session;
+use crate::store::day::{Day, FIRST_SPAN};
 use crate::store::{Result, SweepReport};
 
 /// Rows removed in one transaction: about 2 MB of events, some 20 ms. Dropping the tables of 1,200,000 events as they are

@@ -4,56 +4,23 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use postrider_core::delivery::{Attempt, AttemptError, DeliveryStatus, ErrorClass, Progress, Response, Trigger};
+use postrider_core::delivery::{Attempt, AttemptError, Progress, Response};
 use postrider_core::ids::{EventId, ReplayId, Sequence, TenantId, WebhookId};
 use postrider_core::time::UnixMs;
 use rusqlite::types::{FromSqlError, ToSqlOutput, ValueRef};
 use rusqlite::{Row, ToSql};
 use uuid::Uuid;
 
-use crate::store::{EventBody, ReplayStatus, Source};
+use crate::store::EventBody;
+use crate::store::codes::{UnknownCode, error_code, error_from, source_from};
 
 pub(super) type Sql<T> = rusqlite::Result<T>;
 
-/// Gives an enum its small integers, both ways.
-macro_rules! integer_codes {
-    ($to:ident, $from:ident, $enum:ident { $($variant:ident = $code:literal),+ $(,)? }) => {
-        pub(super) fn $to(value: $enum) -> i64 {
-            match value { $($enum::$variant => $code),+ }
-        }
-
-        pub(super) fn $from(code: i64) -> Sql<$enum> {
-            match code {
-                $($code => Ok($enum::$variant),)+
-                other => Err(FromSqlError::OutOfRange(other).into()),
-            }
-        }
-    };
+impl From<UnknownCode> for rusqlite::Error {
+    fn from(error: UnknownCode) -> rusqlite::Error {
+        FromSqlError::other(error).into()
+    }
 }
-
-integer_codes!(trigger_code, trigger_from, Trigger { Event = 0, Retry = 1, Replay = 2, Test = 3 });
-integer_codes!(source_code, source_from, Source { Api = 0, Test = 1 });
-integer_codes!(replay_status_code, replay_status_from, ReplayStatus { Running = 0, Finished = 1, Canceled = 2 });
-integer_codes!(error_code, error_from, ErrorClass {
-    Dns = 0,
-    RefusedByPolicy = 1,
-    Connect = 2,
-    Tls = 3,
-    Timeout = 4,
-    Reset = 5,
-    TooLarge = 6,
-    HttpStatus = 7,
-    Disabled = 8,
-    OverLimit = 9,
-    Shutdown = 10,
-});
-integer_codes!(status_code, status_from, DeliveryStatus {
-    Pending = 0,
-    Succeeded = 1,
-    Failed = 2,
-    Canceled = 3,
-    Delivering = 4,
-});
 
 /// The 16 bytes of an id.
 pub(super) fn tenant_at(row: &Row<'_>, column: usize) -> Sql<TenantId> {
@@ -149,7 +116,7 @@ pub(super) struct AttemptRow<'a> {
     pub(super) at: Option<i64>,
     pub(super) duration_ms: Option<u32>,
     pub(super) http_status: Option<u16>,
-    pub(super) error_class: Option<i64>,
+    pub(super) error_class: Option<i16>,
     pub(super) error_detail: Option<&'a str>,
     pub(super) address: Option<String>,
     pub(super) headers: Option<String>,
@@ -206,7 +173,7 @@ pub(super) fn attempt_at(row: &Row<'_>, first: usize) -> Sql<Option<Attempt>> {
 
 /// The error in the columns of an attempt that start at `first`.
 pub(super) fn attempt_error_at(row: &Row<'_>, first: usize) -> Sql<Option<AttemptError>> {
-    let Some(class) = row.get::<_, Option<i64>>(first + 4)? else { return Ok(None) };
+    let Some(class) = row.get::<_, Option<i16>>(first + 4)? else { return Ok(None) };
     let detail = row.get::<_, Option<String>>(first + 5)?.unwrap_or_default();
     Ok(Some(AttemptError { class: error_from(class)?, detail }))
 }

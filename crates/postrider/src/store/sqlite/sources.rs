@@ -8,8 +8,10 @@ use rusqlite::{Connection, params};
 
 use super::backlog::Backlog;
 use super::history::{bounds, event_numbers_of, webhooks_of};
-use super::partition::{self, Day, Kind};
-use super::row::{Sql, status_code};
+use super::partition::{self, Kind};
+use super::row::Sql;
+use crate::store::codes::status_code;
+use crate::store::day::Day;
 use crate::store::{DeliveryQuery, Result, Scope};
 
 /// Which table a number is in.
@@ -23,7 +25,7 @@ pub(super) enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Candidate {
     pub(super) place: Place,
-    pub(super) status: i64,
+    pub(super) status: i16,
 }
 
 /// Whose deliveries.

@@ -7,9 +7,10 @@ use postrider_core::time::UnixMs;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::backlog::Backlog;
-use super::partition::{self, Day, Kind};
+use super::partition::{self, Kind};
 use super::row::{maybe_time_at, tenant_at};
 use super::tally::{ROLLUP_COLUMNS, Rollup, rollup_at};
+use crate::store::day::Day;
 use crate::store::{ROLLUP_MS, Result, Scope, Stats, StatsPoint, StatsQuery, WebhookHealth};
 
 /// Whose numbers.

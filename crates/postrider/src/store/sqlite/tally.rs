@@ -12,9 +12,10 @@ use postrider_core::time::UnixMs;
 use rusqlite::types::FromSqlError;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
-use super::partition::{Day, Kind};
+use super::partition::Kind;
 use super::row::{Sql, count_at, json_at, signed};
 use super::writer::Session;
+use crate::store::day::Day;
 use crate::store::histogram::Histogram;
 use crate::store::{ROLLUP_MS, Result};
 

@@ -100,6 +100,11 @@ CREATE TABLE events (
     data            text NOT NULL,
     PRIMARY KEY (tenant, n)
 ) PARTITION BY RANGE (n);
+-- Half the processor time of the default, where the server was built with it.
+DO $$ BEGIN
+    ALTER TABLE events ALTER COLUMN data SET COMPRESSION lz4;
+EXCEPTION WHEN feature_not_supported THEN NULL;
+END $$;
 CREATE INDEX events_number ON events (n);
 CREATE INDEX events_external ON events (tenant, external_id) WHERE external_id IS NOT NULL;
 

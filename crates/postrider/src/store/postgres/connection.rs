@@ -1,0 +1,265 @@
+//! Connections: how they are made, encrypted and shared out.
+//!
+//! Acceptances and outcomes have connections of their own, so that they never wait behind readers; so has the session,
+//! whose heartbeats may wait behind nothing.
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::task::JoinHandle;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::settings::{Server, Settings, Verify};
+use crate::store::{Error, Result};
+
+/// How long a caller waits for a connection.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+/// Making one, with all addresses, encryption and authentication.
+const CREATE_MAX: Duration = Duration::from_secs(10);
+/// For heartbeats and takeovers, and for notifications.
+const SESSION_CONNECTIONS: usize = 2;
+
+/// The node's connections.
+#[derive(Debug)]
+pub(super) struct Pools {
+    pub(super) hot: Pool,
+    pub(super) general: Pool,
+    pub(super) session: Pool,
+    pub(super) dialer: Arc<Dialer>,
+}
+
+impl Pools {
+    pub(super) fn new(settings: &Settings) -> Result<Pools> {
+        let dialer = Arc::new(Dialer::new(settings)?);
+        // The hot path's batches grow with the load; its connections need not.
+        let hot = (settings.connections / 2).clamp(2, 8);
+        let general = settings.connections.saturating_sub(hot).max(2);
+        let pool = |size| {
+            let manager = Manager::from_connect(
+                dialer.with_options.clone(),
+                SharedDialer(dialer.clone()),
+                ManagerConfig { recycling_method: RecyclingMethod::Fast },
+            );
+            Pool::builder(manager)
+                .max_size(size)
+                .wait_timeout(Some(WAIT_MAX))
+                .create_timeout(Some(CREATE_MAX))
+                .runtime(Runtime::Tokio1)
+                .build()
+                .map_err(|error| Error::Other(error.into()))
+        };
+        Ok(Pools { hot: pool(hot)?, general: pool(general)?, session: pool(SESSION_CONNECTIONS)?, dialer })
+    }
+
+    pub(super) fn close(&self) {
+        self.hot.close();
+        self.general.close();
+        self.session.close();
+    }
+}
+
+/// A connection out of `pool`.
+pub(super) async fn get(pool: &Pool) -> Result<Object> {
+    Ok(pool.get().await?)
+}
+
+/// Makes connections.
+pub(super) struct Dialer {
+    with_options: Config,
+    without_options: Config,
+    tls: Option<MakeRustlsConnect>,
+    /// A pooler stands between that takes no settings of sessions.
+    plain: AtomicBool,
+}
+
+impl std::fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dialer").field("tls", &self.tls.is_some()).field("plain", &self.plain).finish_non_exhaustive()
+    }
+}
+
+/// A live connection whose messages the caller drives.
+pub(super) type Connection = Box<dyn Driven>;
+
+/// The two kinds of [`tokio_postgres::Connection`] as one.
+pub(super) trait Driven: Send + Unpin {
+    fn poll_message(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<tokio_postgres::AsyncMessage, tokio_postgres::Error>>>;
+}
+
+impl<S, T> Driven for tokio_postgres::Connection<S, T>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
+{
+    fn poll_message(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<tokio_postgres::AsyncMessage, tokio_postgres::Error>>> {
+        tokio_postgres::Connection::poll_message(self, cx)
+    }
+}
+
+impl Dialer {
+    fn new(settings: &Settings) -> Result<Dialer> {
+        let server = &settings.server;
+        let tls = match server.encrypted {
+            true => Some(MakeRustlsConnect::new(tls(server, settings.authorities())?)),
+            false => None,
+        };
+        Ok(Dialer {
+            with_options: server.with_options(),
+            without_options: server.without_options(),
+            tls,
+            plain: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether the settings of a session reach the server.
+    pub(super) fn passes_options(&self) -> bool {
+        !self.plain.load(Relaxed)
+    }
+
+    /// A connection with what it says beside answers.
+    pub(super) async fn dial(&self) -> Result<(Client, Connection), tokio_postgres::Error> {
+        if self.passes_options() {
+            match self.dial_as(&self.with_options).await {
+                Err(error) if refuses_options(&error) => self.plain.store(true, Relaxed),
+                dialled => return dialled,
+            }
+        }
+        self.dial_as(&self.without_options).await
+    }
+
+    async fn dial_as(&self, config: &Config) -> Result<(Client, Connection), tokio_postgres::Error> {
+        Ok(match &self.tls {
+            Some(tls) => {
+                let (client, connection) = config.connect(tls.clone()).await?;
+                (client, Box::new(connection))
+            }
+            None => {
+                let (client, connection) = config.connect(NoTls).await?;
+                (client, Box::new(connection))
+            }
+        })
+    }
+}
+
+/// PgBouncer and its like name the parameter that they do not take.
+fn refuses_options(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|error| {
+        *error.code() == SqlState::PROTOCOL_VIOLATION && error.message().contains("startup parameter")
+    })
+}
+
+struct SharedDialer(Arc<Dialer>);
+
+type Dialled = Result<(Client, JoinHandle<()>), tokio_postgres::Error>;
+
+impl Connect for SharedDialer {
+    fn connect(&self, _: &Config) -> Pin<Box<dyn Future<Output = Dialled> + Send + '_>> {
+        Box::pin(async move {
+            let (client, mut connection) = self.0.dial().await?;
+            let driver = tokio::spawn(async move {
+                while let Some(message) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+                    if let Err(error) = message {
+                        tracing::debug!(error = %super::failure::told(&error), "store: a connection has ended");
+                        return;
+                    }
+                }
+            });
+            Ok((client, driver))
+        })
+    }
+}
+
+// ---- encryption ------------------------------------------------------------------------------------------------------
+
+fn tls(server: &Server, authorities: Option<&Path>) -> Result<ClientConfig> {
+    let roots = Arc::new(roots(authorities)?);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .context("protocol versions")?;
+    if server.verify == Verify::Full {
+        return Ok(builder.with_root_certificates(roots).with_no_client_auth());
+    }
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build().context("no authorities")?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyName(verifier))).with_no_client_auth())
+}
+
+fn roots(authorities: Option<&Path>) -> Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    let Some(path) = authorities else {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        return Ok(roots);
+    };
+    let shown = || format!("the store's CA file {}", path.display());
+    let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    for certificate in certificates.with_context(shown)? {
+        roots.add(certificate).with_context(shown)?;
+    }
+    if roots.is_empty() {
+        return Err(anyhow::anyhow!("{} holds no certificate", shown()).into());
+    }
+    Ok(roots)
+}
+
+/// Verifies everything but the name: `sslmode=verify-ca`.
+#[derive(Debug)]
+struct AnyName(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.0.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}

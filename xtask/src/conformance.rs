@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::install::install;
 use crate::run::{Counts, checked, counted, root};
 use crate::stages::built_binary;
 
@@ -86,18 +87,6 @@ fn starts(program: &str) -> bool {
     let mut command = Command::new(program);
     command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
-}
-
-fn install(packages: &[&str]) -> Result<()> {
-    let ask = format!("install the Debian packages {} and try again", packages.join(" "));
-    let apt = |arguments: &[&str]| {
-        let mut command = Command::new("apt-get");
-        command.args(arguments).stdin(Stdio::null()).env("DEBIAN_FRONTEND", "noninteractive");
-        checked(&mut command, &ask)
-    };
-    apt(&["update", "-q"])?;
-    let arguments = [&["install", "-q", "-y", "--no-install-recommends"], packages].concat();
-    apt(&arguments)
 }
 
 const MARK: &str = ".installed-from";

@@ -5,6 +5,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user")]
 
 mod conformance;
+mod database;
+mod install;
 mod licences;
 mod run;
 mod stages;

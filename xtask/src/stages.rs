@@ -5,16 +5,23 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::database::{self, Database};
 use crate::run::{Counts, cargo, checked, counted, root};
 use crate::{conformance, licences, tidy};
+
+/// One run of the test command.
+struct Run<'a> {
+    filter: &'a [String],
+    database: Database,
+}
 
 struct Stage {
     name: &'static str,
     proves: &'static str,
-    run: fn(&[String]) -> Result<Counts>,
+    run: fn(&mut Run) -> Result<Counts>,
 }
 
-const STAGES: [Stage; 8] = [
+const STAGES: [Stage; 10] = [
     Stage { name: "fmt", proves: "the code is formatted as rustfmt.toml says", run: fmt },
     Stage { name: "tidy", proves: "the house rules that no compiler checks", run: |_| tidy::run(root()) },
     Stage {
@@ -24,16 +31,22 @@ const STAGES: [Stage; 8] = [
     },
     Stage { name: "clippy", proves: "no warning in any target", run: clippy },
     Stage { name: "unit", proves: "units, the store's conformance suite, the HTTP surface in process", run: unit },
+    Stage { name: "postgres", proves: "the same suite, and several nodes, on a private PostgreSQL", run: postgres },
     Stage { name: "build", proves: "the binary that the next stages drive", run: build },
     Stage {
         name: "blackbox",
         proves: "the promises, against the built binary: kill -9, full disk, hostile endpoints",
-        run: blackbox,
+        run: blackbox_embedded,
+    },
+    Stage {
+        name: "blackbox-postgres",
+        proves: "the same promises on PostgreSQL; several nodes, some of them killed; the database away",
+        run: blackbox_on_postgres,
     },
     Stage {
         name: "conformance",
         proves: "third parties' clients accept what Postrider says and sends",
-        run: conformance::run,
+        run: |run| conformance::run(run.filter),
     },
 ];
 
@@ -42,7 +55,7 @@ const BLACKBOX: &str = "blackbox";
 
 pub(crate) fn list() {
     for stage in &STAGES {
-        println!("{:<12} {}", stage.name, stage.proves);
+        println!("{:<18} {}", stage.name, stage.proves);
     }
 }
 
@@ -61,12 +74,13 @@ pub(crate) fn run(only: &[String], skip: &[String], filter: &[String]) -> Result
         (only.is_empty() || only.iter().any(|name| name == stage.name)) && !skip.iter().any(|name| name == stage.name)
     };
     let started = Instant::now();
+    let mut run = Run { filter, database: Database::default() };
     let mut total = Counts::default();
     let mut timings = Vec::new();
     for stage in STAGES.iter().filter(chosen) {
         println!("\n=== {}: {}", stage.name, stage.proves);
         let begun = Instant::now();
-        let counts = (stage.run)(filter).with_context(|| {
+        let counts = (stage.run)(&mut run).with_context(|| {
             format!("stage `{0}` failed; run it alone with `cargo xtask test --only {0}`", stage.name)
         })?;
         total += counts;
@@ -75,9 +89,9 @@ pub(crate) fn run(only: &[String], skip: &[String], filter: &[String]) -> Result
     }
     println!("\n=== totals");
     for (name, took) in timings {
-        println!("{name:<12} {:>9}", seconds(took));
+        println!("{name:<18} {:>9}", seconds(took));
     }
-    println!("{:<12} {:>9}", "all", seconds(started.elapsed()));
+    println!("{:<18} {:>9}", "all", seconds(started.elapsed()));
     println!("\n{} passed, {} failed", total.passed, total.failed);
     Ok(())
 }
@@ -86,12 +100,12 @@ fn seconds(span: Duration) -> String {
     format!("{:.1} s", span.as_secs_f64())
 }
 
-fn fmt(_: &[String]) -> Result<Counts> {
+fn fmt(_: &mut Run) -> Result<Counts> {
     checked(&mut cargo(["fmt", "--all", "--check"]), "run `cargo fmt --all`")?;
     Ok(Counts::default())
 }
 
-fn clippy(_: &[String]) -> Result<Counts> {
+fn clippy(_: &mut Run) -> Result<Counts> {
     let common = ["clippy", "--locked", "--workspace", "--all-targets"];
     checked(cargo(common).args(["--", "-D", "warnings"]), "clippy found something")?;
     // The black box is no default test target, so `--all-targets` leaves it out.
@@ -100,24 +114,60 @@ fn clippy(_: &[String]) -> Result<Counts> {
     Ok(Counts::default())
 }
 
-fn unit(filter: &[String]) -> Result<Counts> {
+fn unit(run: &mut Run) -> Result<Counts> {
     let mut command = cargo(["test", "--locked", "--workspace", "--all-targets", "--no-fail-fast"]);
-    let units = counted(command.args(filter))?;
+    let units = counted(command.args(run.filter))?;
     let mut docs = cargo(["test", "--locked", "--workspace", "--doc", "--no-fail-fast"]);
-    let counts = units + counted(docs.args(filter))?;
-    ensure!(counts.passed > 0 || !filter.is_empty(), "no test was run");
+    let counts = units + counted(docs.args(run.filter))?;
+    ensure!(counts.passed > 0 || !run.filter.is_empty(), "no test was run");
     Ok(counts)
 }
 
-fn build(_: &[String]) -> Result<Counts> {
+fn build(_: &mut Run) -> Result<Counts> {
     checked(&mut cargo(["build", "--locked", "--package", "postrider"]), "the binary does not build")?;
     Ok(Counts::default())
 }
 
-fn blackbox(filter: &[String]) -> Result<Counts> {
+/// What `cargo test` leaves out because it needs a server.
+fn postgres(run: &mut Run) -> Result<Counts> {
+    let url = run.database.url()?;
+    let default = ["postgres".to_owned()];
+    let filter = if run.filter.is_empty() { &default } else { run.filter };
+    let packages = ["--package", "postrider", "--package", "private-postgres", "--lib"];
+    let mut command = cargo(["test", "--locked", "--no-fail-fast"]);
+    command.args(packages).args(["--", "--ignored"]).args(filter).env(database::VARIABLE, url);
+    let counts = counted(&mut command)?;
+    ensure!(counts.passed > 0 || !run.filter.is_empty(), "no test was run");
+    Ok(counts)
+}
+
+fn blackbox_embedded(run: &mut Run) -> Result<Counts> {
+    blackbox(run.filter, &[], &[])
+}
+
+/// Stories that are the embedded store's alone, with the reason.
+const EMBEDDED_ONLY: [(&str, &str); 3] = [
+    ("full_disk::", "fills the disk of the embedded store; PostgreSQL's is its operator's to watch"),
+    ("restarts::a_second_process_on_the_same_data", "any number of processes may share PostgreSQL"),
+    ("secrets::generated_keys_are_files", "nodes must share their master key, so none is generated"),
+];
+
+fn blackbox_on_postgres(run: &mut Run) -> Result<Counts> {
+    let url = run.database.url()?;
+    // Stories of several nodes are marked as ignored, since they have no meaning on the embedded store.
+    let mut arguments = vec!["--include-ignored"];
+    for (story, reason) in EMBEDDED_ONLY {
+        println!("not on PostgreSQL: {story} ({reason})");
+        arguments.extend(["--skip", story]);
+    }
+    blackbox(run.filter, &arguments, &[("POSTRIDER_BLACKBOX_STORE", "postgres"), (database::VARIABLE, &url)])
+}
+
+fn blackbox(filter: &[String], arguments: &[&str], environment: &[(&str, &str)]) -> Result<Counts> {
     let mut command = cargo(["test", "--locked", "--package", "postrider", "--test", BLACKBOX, "--no-fail-fast"]);
     // A backtrace through a story's runtime says nothing; its message and the server's last words do.
-    let counts = counted(command.args(["--"]).args(filter).env("RUST_BACKTRACE", "0"))?;
+    command.args(["--"]).args(arguments).args(filter).env("RUST_BACKTRACE", "0");
+    let counts = counted(command.envs(environment.iter().copied()))?;
     ensure!(counts.passed > 0 || !filter.is_empty(), "no test was run");
     Ok(counts)
 }

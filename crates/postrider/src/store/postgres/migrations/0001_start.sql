@@ -129,11 +129,12 @@ CREATE TABLE deliveries (
     address          text,
     response_headers text,
     response_body    text,
-    PRIMARY KEY (tenant, n)
+    PRIMARY KEY (tenant, webhook, n)
 ) PARTITION BY RANGE (n);
+-- A tenant's list is merged from its webhooks, so a success is in two indexes and not in three.
 CREATE INDEX deliveries_number ON deliveries (n);
-CREATE INDEX deliveries_webhook ON deliveries (tenant, webhook, n);
-CREATE INDEX deliveries_bad ON deliveries (tenant, webhook, n, status) WHERE status <> 1;
+CREATE INDEX deliveries_bad ON deliveries (tenant, webhook, n) WHERE status <> 1;
+CREATE INDEX deliveries_bad_number ON deliveries (n) WHERE status <> 1;
 CREATE INDEX deliveries_late ON deliveries (tenant, event, n) WHERE n - event > 1000;
 
 -- Attempts that were not the last.
@@ -324,5 +325,6 @@ CREATE TABLE changes (
     kind    smallint NOT NULL,
     id      uuid NOT NULL,
     name    text NOT NULL DEFAULT '',
+    at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (version, kind, id, name)
 );

@@ -1,7 +1,10 @@
 //! What the stories are told with: a server process, scripted receivers, and an API client.
 
 mod api;
+mod database;
 mod load;
+mod nodes;
+mod proxy;
 mod raw;
 mod receiver;
 mod server;
@@ -12,10 +15,13 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::{Instant, MissedTickBehavior};
 
 pub(crate) use api::Api;
-pub(crate) use load::{Chance, Ledger, Load, arrivals, serial};
+pub(crate) use database::{Database, own_server};
+pub(crate) use load::{Chance, Ledger, Load, arrivals, publisher, serial};
+pub(crate) use nodes::Nodes;
+pub(crate) use proxy::Proxy;
 pub(crate) use raw::RawReceiver;
 pub(crate) use receiver::{Receiver, Reply, Request};
-pub(crate) use server::{Deployment, Server, TENANT_KEY_PREFIX};
+pub(crate) use server::{Deployment, NODE_TTL, Server, TENANT_KEY_PREFIX};
 
 /// Long enough for anything that should happen at once, even on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(30);

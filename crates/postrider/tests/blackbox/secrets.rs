@@ -1,4 +1,4 @@
-//! No secret leaves: not in a log, a reply, a metric, or as plain text in the data directory.
+//! No secret leaves: not in a log, a reply, a metric, or as plain text in the data directory or database.
 
 use std::path::Path;
 
@@ -117,6 +117,14 @@ async fn planted_secrets_are_found_nowhere() {
             .filter(|(_, secret)| output.contains(secret.as_str()))
             .map(|(name, _)| format!("{name} in the log")),
     );
+    if let Some(database) = deployment.database() {
+        for (table, text) in database.contents().await {
+            // PostgreSQL shows bytes as hexadecimal digits.
+            let found =
+                secrets.iter().filter(|(_, secret)| text.contains(secret) || text.contains(&hex::encode(secret)));
+            leaks.extend(found.map(|(name, _)| format!("{name} in the table {table}")));
+        }
+    }
     for (file, bytes) in files(&deployment.data()) {
         let found = secrets.iter().filter(|(_, secret)| contains(&bytes, secret));
         leaks.extend(found.map(|(name, _)| format!("{name} in {file}")));

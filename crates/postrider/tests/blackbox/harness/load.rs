@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::{Api, Request};
 
@@ -44,14 +46,27 @@ impl Chance {
 /// What publishers were told: serial numbers of events answered 2xx, by event type.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    answered: Mutex<BTreeMap<String, Vec<u64>>>,
+    answered: Mutex<BTreeMap<String, Vec<(u64, Instant)>>>,
     count: AtomicU64,
+    refused: AtomicU64,
     serial: AtomicU64,
+    publisher: AtomicU64,
 }
 
 impl Ledger {
     pub(crate) fn answered(&self, event_type: &str) -> Vec<u64> {
-        self.answered.lock().unwrap().get(event_type).cloned().unwrap_or_default()
+        self.answered_until(event_type, Instant::now())
+    }
+
+    pub(crate) fn answered_until(&self, event_type: &str, until: Instant) -> Vec<u64> {
+        let answered = self.answered.lock().unwrap();
+        let of_type = answered.get(event_type).into_iter().flatten();
+        of_type.filter(|(_, at)| *at <= until).map(|(serial, _)| *serial).collect()
+    }
+
+    /// Requests answered 503 so far.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Relaxed)
     }
 
     /// Events answered 2xx so far.
@@ -60,7 +75,9 @@ impl Ledger {
     }
 
     fn note(&self, event_type: &str, serials: &[u64]) {
-        self.answered.lock().unwrap().entry(event_type.to_owned()).or_default().extend(serials);
+        let at = Instant::now();
+        let noted = serials.iter().map(|serial| (*serial, at));
+        self.answered.lock().unwrap().entry(event_type.to_owned()).or_default().extend(noted);
         self.count.fetch_add(serials.len() as u64, Relaxed);
     }
 
@@ -84,38 +101,55 @@ pub(crate) fn serial(request: &Request) -> u64 {
     request.json()["data"]["serial"].as_u64().unwrap()
 }
 
-/// Publishers of one process life.
+/// The number of the publisher that sent the event; each sends one request after the other.
+pub(crate) fn publisher(request: &Request) -> u64 {
+    request.json()["data"]["publisher"].as_u64().unwrap()
+}
+
+/// Publishers that are busy until they are told to stop.
 #[derive(Debug)]
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     publishers: JoinSet<()>,
 }
 
+/// What a publisher does about a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refused {
+    GiveUp,
+    /// The server lives, so it must answer; what it refuses, it refuses as documented.
+    GoOn,
+}
+
 impl Load {
-    /// `api` has the key of a tenant. `publishers` at once, each in a closed loop of single events and small batches of the given types; an event
-    /// of number *n* has the ordering key *n* modulo 8. Stops at the first request without an answer.
-    pub(crate) fn start(api: &Api, types: &[&str], publishers: u64, ledger: &Arc<Ledger>, mut chance: Chance) -> Load {
+    /// `api` has the key of a tenant. `publishers` at once, each in a closed loop of single events and small batches of
+    /// the given types; an event of number *n* has the ordering key *n* modulo 8. Stops at the first request without an
+    /// answer, or with a 503: for one process life.
+    pub(crate) fn start(api: &Api, types: &[&str], publishers: u64, ledger: &Arc<Ledger>, chance: Chance) -> Load {
+        Load::with(api, types, publishers, ledger, chance, Refused::GiveUp)
+    }
+
+    /// As [`Load::start`], but goes on after a 503, which must say when to come back; a missing answer is a failure.
+    pub(crate) fn enduring(api: &Api, types: &[&str], publishers: u64, ledger: &Arc<Ledger>, chance: Chance) -> Load {
+        Load::with(api, types, publishers, ledger, chance, Refused::GoOn)
+    }
+
+    fn with(
+        api: &Api,
+        types: &[&str],
+        publishers: u64,
+        ledger: &Arc<Ledger>,
+        mut chance: Chance,
+        refused: Refused,
+    ) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let mut tasks = JoinSet::new();
         for _ in 0..publishers {
-            let (api, ledger, stop) = (api.clone(), ledger.clone(), stop.clone());
-            let types: Vec<String> = types.iter().map(|name| (*name).to_owned()).collect();
-            let mut chance = Chance(chance.next());
-            tasks.spawn(async move {
-                while !stop.load(Relaxed) {
-                    let size = if chance.below(2) == 0 { 1 } else { 1 + chance.below(10) };
-                    let event_type = &types[usize::try_from(chance.below(types.len() as u64)).unwrap()];
-                    let first = ledger.serial.fetch_add(size, Relaxed);
-                    let serials: Vec<u64> = (first..first + size).collect();
-                    let body = body(event_type, &serials);
-                    match api.try_post("/v1/events", &body).await {
-                        Some(answer) if answer.status == 202 => ledger.note(event_type, &serials),
-                        Some(answer) if answer.status == 503 => return,
-                        Some(answer) => panic!("unexpected answer {}: {}", answer.status, answer.text),
-                        None => return,
-                    }
-                }
-            });
+            let types = types.iter().map(|name| (*name).to_owned()).collect();
+            let number = ledger.publisher.fetch_add(1, Relaxed);
+            let chance = Chance(chance.next());
+            let publisher = Publisher { api: api.clone(), ledger: ledger.clone(), types, number, chance, refused };
+            tasks.spawn(publisher.run(stop.clone()));
         }
         Load { stop, publishers: tasks }
     }
@@ -129,9 +163,43 @@ impl Load {
     }
 }
 
-fn body(event_type: &str, serials: &[u64]) -> Value {
+struct Publisher {
+    api: Api,
+    ledger: Arc<Ledger>,
+    types: Vec<String>,
+    number: u64,
+    chance: Chance,
+    refused: Refused,
+}
+
+impl Publisher {
+    async fn run(mut self, stop: Arc<AtomicBool>) {
+        while !stop.load(Relaxed) {
+            let size = if self.chance.below(2) == 0 { 1 } else { 1 + self.chance.below(10) };
+            let event_type = &self.types[usize::try_from(self.chance.below(self.types.len() as u64)).unwrap()];
+            let first = self.ledger.serial.fetch_add(size, Relaxed);
+            let serials: Vec<u64> = (first..first + size).collect();
+            let body = body(event_type, self.number, &serials);
+            match (self.api.try_post("/v1/events", &body).await, self.refused) {
+                (Some(answer), _) if answer.status == 202 => self.ledger.note(event_type, &serials),
+                (Some(answer), Refused::GiveUp) if answer.status == 503 => return,
+                (Some(answer), Refused::GoOn) if answer.status == 503 => {
+                    assert!(answer.headers.contains_key("retry-after"), "no Retry-After: {}", answer.text);
+                    self.ledger.refused.fetch_add(1, Relaxed);
+                    // Sooner than it was told, but not in a busy loop.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                (Some(answer), _) => panic!("unexpected answer {}: {}", answer.status, answer.text),
+                (None, Refused::GiveUp) => return,
+                (None, Refused::GoOn) => panic!("a living server gave no answer"),
+            }
+        }
+    }
+}
+
+fn body(event_type: &str, publisher: u64, serials: &[u64]) -> Value {
     let event = |serial: &u64| {
-        let data = json!({ "serial": serial, "filling": "x".repeat(200) });
+        let data = json!({ "serial": serial, "publisher": publisher, "filling": "x".repeat(200) });
         json!({ "type": event_type, "data": data, "ordering_key": format!("key-{}", serial % 8) })
     };
     match serials {

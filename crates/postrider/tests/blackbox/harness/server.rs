@@ -7,12 +7,18 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
+use super::database::{Database, stories_run_on_postgres};
 use super::{Api, SOON, until};
+
+/// How long a node that gives no sign of life keeps what is its own, in the stories.
+pub(crate) const NODE_TTL: Duration = Duration::from_secs(3);
 
 /// What keys of tenants start with.
 pub(crate) const TENANT_KEY_PREFIX: &str = "sk_live_";
@@ -21,6 +27,9 @@ pub(crate) const TENANT_KEY_PREFIX: &str = "sk_live_";
 #[derive(Clone, Debug)]
 pub(crate) struct Deployment {
     home: Arc<TempDir>,
+    /// On PostgreSQL: its database.
+    database: Option<Arc<Database>>,
+    binary: PathBuf,
     environment: BTreeMap<String, String>,
     /// Words before the binary's own path, such as a command that prepares its surroundings.
     wrapper: Vec<String>,
@@ -35,10 +44,38 @@ impl Deployment {
 
     /// As [`Deployment::new`], but the egress guard stands as it is by default.
     pub(crate) fn strict() -> Deployment {
+        let deployment = Deployment::embedded();
+        if stories_run_on_postgres() { deployment.on(Arc::new(Database::new())) } else { deployment }
+    }
+
+    /// On `database` whatever the stories run on; nodes of it may send to this machine's loopback.
+    pub(crate) fn on_postgres(database: Database) -> Deployment {
+        let deployment = Deployment::embedded().with("POSTRIDER_EGRESS_ALLOW", "127.0.0.0/8,::1/128");
+        deployment.on(Arc::new(database))
+    }
+
+    fn on(mut self, database: Arc<Database>) -> Deployment {
+        let url = database.url.to_string();
+        self.database = Some(database);
+        let master = BASE64_STANDARD.encode(&Chancy::key().as_bytes()[6..]);
+        let settings = self.with("POSTRIDER_STORE", &url).with("POSTRIDER_MASTER_KEY", &master);
+        // A killed process is succeeded by one that must not wait for long.
+        settings.with("POSTRIDER_NODE_TTL", &format!("{}s", NODE_TTL.as_secs()))
+    }
+
+    /// The `n`th of several nodes: the same database and keys, a directory and an output of its own.
+    pub(crate) fn node(&self, n: usize) -> Deployment {
+        let data = self.home.path().join(format!("node-{n}"));
+        Deployment { output: Arc::default(), ..self.clone() }.with("POSTRIDER_DATA", data.to_str().unwrap())
+    }
+
+    fn embedded() -> Deployment {
         let home = TempDir::with_prefix("postrider-blackbox-").unwrap();
         let data = home.path().join("data");
         let deployment = Deployment {
             home: Arc::new(home),
+            database: None,
+            binary: env!("CARGO_BIN_EXE_postrider").into(),
             environment: BTreeMap::new(),
             wrapper: Vec::new(),
             output: Arc::default(),
@@ -51,10 +88,20 @@ impl Deployment {
         self
     }
 
+    /// Another build of Postrider.
+    pub(crate) fn with_binary(self, binary: &Path) -> Deployment {
+        Deployment { binary: binary.to_owned(), ..self }
+    }
+
     /// Starts the binary through `words`, which must end by executing the words that follow them.
     pub(crate) fn wrapped(mut self, words: &[&str]) -> Deployment {
         self.wrapper = words.iter().map(|word| (*word).to_owned()).collect();
         self
+    }
+
+    /// On PostgreSQL: its database.
+    pub(crate) fn database(&self) -> Option<&Database> {
+        self.database.as_deref()
     }
 
     pub(crate) fn home(&self) -> &Path {
@@ -76,7 +123,8 @@ impl Deployment {
 
     /// The binary with the settings of this deployment and nothing else of our environment.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut words = self.wrapper.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_postrider")]);
+        let binary = self.binary.to_str().unwrap();
+        let mut words = self.wrapper.iter().map(String::as_str).chain([binary]);
         let mut command = Command::new(words.next().unwrap());
         command.args(words).args(arguments).env_clear().envs(&self.environment);
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.home.path());
@@ -161,6 +209,22 @@ impl Server {
 
     pub(crate) fn terminate(&self) {
         signal(self.pid(), Signal::TERM);
+    }
+
+    /// SIGSTOP: no thread of it runs any more, its connections stay.
+    pub(crate) fn pause(&self) {
+        signal(self.pid(), Signal::STOP);
+    }
+
+    pub(crate) fn resume(&self) {
+        signal(self.pid(), Signal::CONT);
+    }
+
+    /// Fails if it has ended.
+    #[track_caller]
+    pub(crate) fn assert_runs(&mut self) {
+        let ended = self.child.try_wait().unwrap();
+        assert!(ended.is_none(), "the server ended with {ended:?}\n{}", self.deployment.output());
     }
 
     /// Waits until it ends by itself.

@@ -1,0 +1,220 @@
+//! A database that crashes, is away, or loses connections, and one that two versions share.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use private_postgres::Stop;
+use serde_json::json;
+
+use crate::crashes::{Stage, TYPES, assert_history_tells_what_arrived, assert_in_order};
+use crate::harness::{
+    Chance, Database, Deployment, Load, Nodes, Proxy, Receiver, SOON, own_server, quiet_machine, serial,
+    shared_machine, until,
+};
+use crate::nodes::{REPEATED_MAX, assert_publishers_order, duplicates, story_span};
+
+const NODES: usize = 2;
+
+/// Nodes under load whose publishers go on whatever they are told.
+struct Scene {
+    nodes: Nodes,
+    stage: Stage,
+    loads: Vec<Load>,
+}
+
+impl Scene {
+    async fn set(deployment: Deployment, chance: &mut Chance) -> Scene {
+        let nodes = Nodes::start(&deployment, NODES).await;
+        let stage = Stage::on(deployment, nodes.api(0)).await;
+        let load = |n: usize| {
+            let api = nodes.api(n).as_key(&stage.key);
+            Load::enduring(&api, &TYPES, 2, &stage.ledger, Chance::from(chance.next()))
+        };
+        let loads = (0..NODES).map(load).collect();
+        Scene { nodes, stage, loads }
+    }
+
+    /// Waits until this many more events are accepted.
+    async fn accepts(&self, events: u64, within: Duration) {
+        let enough = self.stage.ledger.count() + events;
+        let accepted = async || (self.stage.ledger.count() >= enough).then_some(());
+        until("events are accepted", within, accepted).await;
+    }
+
+    /// Waits until a publisher is refused.
+    async fn refuses(&self) {
+        let before = self.stage.ledger.refused();
+        until("events are refused", SOON, async || (self.stage.ledger.refused() > before).then_some(())).await;
+    }
+
+    /// Ends the load; everything accepted has arrived, in order, and not much of it twice after so many troubles.
+    async fn ends_well(mut self, troubles: usize) {
+        join_all(std::mem::take(&mut self.loads).into_iter().map(Load::ended)).await;
+        self.nodes.assert_run();
+        self.nodes.api(0).drained(&self.stage.tenant, Duration::from_secs(120)).await;
+        for (event_type, each) in TYPES.into_iter().zip([REPEATED_MAX * NODES, 1, 8]) {
+            let requests = self.stage.requests(event_type);
+            self.stage.ledger.assert_all_arrived(event_type, &requests);
+            let repeated = duplicates(&requests);
+            println!("{event_type}: {} requests, {repeated} duplicates after {troubles} troubles", requests.len());
+            assert!(repeated <= each * troubles, "{event_type}: {repeated} duplicates after {troubles} troubles");
+        }
+        let strict = self.stage.requests("load.strict");
+        assert_in_order(&strict, |_| String::new());
+        assert_publishers_order(&strict);
+        assert_in_order(&self.stage.requests("load.keyed"), |request| (serial(request) % 8).to_string());
+        assert_history_tells_what_arrived(&self.stage, self.nodes.api(1)).await;
+        println!("{} events accepted, {} requests refused", self.stage.ledger.count(), self.stage.ledger.refused());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn a_database_that_crashes_under_load_is_answered_with_503_and_nothing_is_lost() {
+    let _machine = quiet_machine().await;
+    let mut chance = Chance::new("database crashes");
+    let server = own_server();
+    let mut scene = Scene::set(Deployment::on_postgres(Database::at(&server.url())), &mut chance).await;
+    let crashes = 3;
+    for crash in 0..crashes {
+        scene.accepts(1 + chance.below(400), SOON).await;
+        server.stop(Stop::Immediate).unwrap();
+        if crash > 0 {
+            scene.refuses().await;
+            scene.nodes.assert_run();
+            let ready = scene.nodes.api(0).get("/readyz").await;
+            assert_eq!(ready.status, 503, "not ready without its database: {}", ready.text);
+            assert_eq!(scene.nodes.api(0).get("/healthz").await.status, 200, "that is no reason to be restarted");
+        }
+        server.start_again().unwrap();
+    }
+    scene.accepts(100, SOON).await;
+    scene.ends_well(crashes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn a_database_that_cannot_be_reached_for_some_time_is_answered_with_503_and_nothing_is_lost() {
+    let _machine = quiet_machine().await;
+    let mut chance = Chance::new("database away");
+    let database = Database::new();
+    let proxy = Proxy::start(database.address()).await;
+    let url = database.url_through(proxy.port);
+    let deployment = Deployment::on_postgres(database).with("POSTRIDER_STORE", &url);
+    let mut scene = Scene::set(deployment, &mut chance).await;
+    let away = story_span(Duration::from_secs(120)) / 10;
+    let ways: [fn(&Proxy); 2] = [Proxy::black_hole, Proxy::refuse];
+    for go_away in ways {
+        scene.accepts(200, SOON).await;
+        go_away(&proxy);
+        scene.refuses().await;
+        // Longer than the nodes keep what is their own; the story is about that.
+        tokio::time::sleep(away).await;
+        scene.nodes.assert_run();
+        proxy.let_through();
+        scene.accepts(200, SOON).await;
+    }
+    scene.ends_well(ways.len()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn connections_cut_at_random_leave_nothing_pending_for_ever() {
+    let _machine = quiet_machine().await;
+    let mut chance = Chance::new("connections cut");
+    let database = Database::new();
+    let proxy = Proxy::start(database.address()).await;
+    let url = database.url_through(proxy.port);
+    let deployment = Deployment::on_postgres(database).with("POSTRIDER_STORE", &url);
+    let scene = Scene::set(deployment, &mut chance).await;
+    let end = tokio::time::Instant::now() + story_span(Duration::from_secs(15));
+    let mut cuts = 0;
+    while tokio::time::Instant::now() < end {
+        cuts += usize::from(proxy.cut_one(&mut chance));
+        tokio::time::sleep(Duration::from_millis(20 + chance.below(300))).await;
+    }
+    assert!(cuts > 20, "only {cuts} connections were cut");
+    scene.accepts(50, SOON).await;
+    scene.ends_well(cuts).await;
+}
+
+/// What a newer version would have done to the schema before the last old node is gone: added things.
+const EXPANDED: &str = "
+    ALTER TABLE events ADD COLUMN added_later text;
+    ALTER TABLE pending ADD COLUMN added_later integer DEFAULT 7;
+    ALTER TABLE webhooks ADD COLUMN added_later jsonb;
+    CREATE TABLE added_later (n bigint PRIMARY KEY);
+    CREATE INDEX added_later_due ON pending (tenant, n);
+    INSERT INTO schema_versions (version, min_compatible, applied_by)
+        SELECT max(version) + 1, max(version), 'a newer version' FROM schema_versions";
+
+/// And what it may do once it is: take something away that old ones need.
+const CONTRACTED: &str = "
+    INSERT INTO schema_versions (version, min_compatible, applied_by)
+        SELECT max(version) + 1, max(version) + 1, 'a newer version' FROM schema_versions";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn nodes_go_on_under_load_when_a_newer_version_expands_the_schema_and_refuse_one_they_cannot_work_with() {
+    let _machine = shared_machine().await;
+    let mut chance = Chance::new("two schemas");
+    let mut scene = Scene::set(Deployment::on_postgres(Database::new()), &mut chance).await;
+    scene.accepts(200, SOON).await;
+    let client = scene.stage.deployment.database().unwrap().connect().await;
+    client.batch_execute(EXPANDED).await.unwrap();
+    scene.accepts(200, SOON).await;
+    assert_eq!(scene.stage.ledger.refused(), 0, "the migration was felt");
+    // An old node that comes back in the middle of the upgrade.
+    let (load, late) = (scene.loads.pop().unwrap(), NODES - 1);
+    load.ended().await;
+    scene.nodes.kill(late).await;
+    scene.nodes.start_again(late).await;
+    let api = scene.nodes.api(late).as_key(&scene.stage.key);
+    scene.loads.push(Load::enduring(&api, &TYPES, 2, &scene.stage.ledger, Chance::from(chance.next())));
+    scene.accepts(200, SOON).await;
+
+    client.batch_execute(CONTRACTED).await.unwrap();
+    let refused = scene.stage.deployment.node(7).with("POSTRIDER_LISTEN", "127.0.0.1:0").command(&["serve"]).output();
+    let refused = tokio::time::timeout(SOON, refused).await.expect("it gives up").unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success());
+    assert!(said.contains("newer Postrider") && !said.contains("panicked"), "unclear: {said}");
+    scene.ends_well(1).await;
+}
+
+/// Another build of Postrider, such as the former release: where it is named, the two run side by side.
+const OTHER_BINARY: &str = "POSTRIDER_OTHER_BINARY";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn a_rolling_upgrade_from_another_build_and_back_loses_nothing() {
+    let _machine = shared_machine().await;
+    let mut chance = Chance::new("rolling upgrade");
+    let this = std::path::PathBuf::from(env!("CARGO_BIN_EXE_postrider"));
+    let other = std::env::var(OTHER_BINARY).map_or_else(|_| this.clone(), Into::into);
+    println!("the other build: {}", other.display());
+    let receiver = Receiver::start().await;
+    let deployment = Deployment::on_postgres(Database::new());
+    let mut nodes = Nodes::start(&deployment.clone().with_binary(&other), NODES).await;
+    let tenant = nodes.api(0).tenant("Upgraded").await;
+    nodes.api(0).webhook(&tenant, &receiver.url("/hook"), json!({ "ordering": "strict" })).await;
+    let mut published = Vec::new();
+    for binary in [&this, &this, &other, &other] {
+        let n = published.len() / 20 % NODES;
+        let old = nodes.take(n);
+        old.terminate();
+        assert_eq!(old.ended(SOON).await.code(), Some(0));
+        nodes.start_as(n, binary).await;
+        for _ in 0..20 {
+            let data = json!({ "serial": published.len() });
+            let node = usize::try_from(chance.below(NODES as u64)).unwrap();
+            published.push(nodes.api(node).publish(&tenant, "a.b", data).await);
+        }
+    }
+    let requests = receiver.wait("/hook", published.len()).await;
+    nodes.api(1).drained(&tenant, SOON).await;
+    let arrived: Vec<&str> = requests.iter().map(|request| request.event()).collect();
+    assert_eq!(arrived, published, "in the order of the publisher, none twice");
+    assert_eq!(published.iter().collect::<HashSet<_>>().len(), published.len());
+}

@@ -29,8 +29,8 @@ pub(crate) trait Backend: Send + Sync {
 
 /// Runs every test of the suite on the backend that `$make` returns.
 macro_rules! suite {
-    ($make:path) => {
-        $crate::store::conformance::tests_of!($make, accepting:
+    ($(#[$attribute:meta])* $make:path) => {
+        $crate::store::conformance::tests_of!($(#[$attribute])* $make, accepting:
             an_accepted_event_and_its_deliveries_are_found_by_the_ids_returned,
             ids_increase_in_the_order_of_acceptance,
             an_idempotency_key_is_accepted_once_within_its_span,
@@ -42,7 +42,7 @@ macro_rules! suite {
             an_event_without_deliveries_is_kept,
             a_payload_is_given_back_byte_for_byte,
         );
-        $crate::store::conformance::tests_of!($make, queueing:
+        $crate::store::conformance::tests_of!($(#[$attribute])* $make, queueing:
             begin_parks_what_a_dead_process_held,
             begin_removes_temporary_webhooks_and_cancels_what_waited_for_them,
             refill_takes_what_is_due_longest_first,
@@ -61,7 +61,7 @@ macro_rules! suite {
             pending_deliveries_of_a_webhook_are_canceled_in_bounded_steps,
             by_hand_reaches_only_into_its_scope,
         );
-        $crate::store::conformance::tests_of!($make, recording:
+        $crate::store::conformance::tests_of!($(#[$attribute])* $make, recording:
             a_success_moves_the_delivery_to_history_with_its_attempt,
             a_retry_parks_the_delivery_and_keeps_the_attempt,
             every_attempt_of_a_delivery_is_kept_in_order,
@@ -71,7 +71,7 @@ macro_rules! suite {
             a_release_counts_nothing,
             every_field_of_an_attempt_is_kept,
         );
-        $crate::store::conformance::tests_of!($make, listing:
+        $crate::store::conformance::tests_of!($(#[$attribute])* $make, listing:
             deliveries_are_listed_newest_first_pending_and_finished_together,
             every_filter_of_deliveries_gives_exactly_what_matches,
             every_filter_of_events_gives_exactly_what_matches,
@@ -81,7 +81,7 @@ macro_rules! suite {
             an_event_is_found_by_the_publishers_own_id,
             an_id_with_other_random_bits_is_not_found,
         );
-        $crate::store::conformance::tests_of!($make, replaying:
+        $crate::store::conformance::tests_of!($(#[$attribute])* $make, replaying:
             one_event_is_replayed_to_the_webhooks_named,
             an_original_replay_matches_finished_deliveries_in_its_window,
             a_current_replay_matches_events,
@@ -90,7 +90,7 @@ macro_rules! suite {
             a_canceled_replay_takes_no_further_step,
             replays_are_seen_only_in_their_scope,
         );
-        $crate::store::conformance::tests_of!($make, statistics:
+        $crate::store::conformance::tests_of!($(#[$attribute])* $make, statistics:
             statistics_count_what_ended_in_the_window,
             statistics_are_told_for_webhook_tenant_and_platform,
             percentiles_are_within_the_promised_error,
@@ -99,14 +99,14 @@ macro_rules! suite {
             pending_is_counted_exactly,
             statistics_survive_a_restart,
         );
-        $crate::store::conformance::tests_of!($make, sweeping:
+        $crate::store::conformance::tests_of!($(#[$attribute])* $make, sweeping:
             days_past_retention_are_dropped,
             a_pending_delivery_holds_its_day,
             a_replayed_delivery_holds_the_day_of_its_event,
             a_sweep_is_bounded_and_says_what_remains,
             statistics_outlive_history,
         );
-        $crate::store::conformance::tests_of!($make, configuring:
+        $crate::store::conformance::tests_of!($(#[$attribute])* $make, configuring:
             what_was_put_is_the_configuration_after_a_restart,
             putting_again_replaces,
             an_external_id_of_another_tenant_is_a_conflict,
@@ -125,17 +125,29 @@ macro_rules! suite {
 }
 
 macro_rules! tests_of {
-    ($make:path, $module:ident: $($test:ident),+ $(,)?) => {
+    ($(#[$attribute:meta])* $make:path, $module:ident: $($test:ident),+ $(,)?) => {
+        $crate::store::conformance::tests_with!([$(#[$attribute])*] $make, $module: $($test),+);
+    };
+}
+
+/// The attributes as one piece, since they repeat for each test.
+macro_rules! tests_with {
+    ($attributes:tt $make:path, $module:ident: $($test:ident),+) => {
         mod $module {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $test() {
-                    let world = $crate::store::conformance::world::World::new(Box::new($make())).await;
-                    $crate::store::conformance::$module::$test(world).await;
-                }
-            )+
+            $($crate::store::conformance::test_with!($attributes $make, $module, $test);)+
         }
     };
 }
 
-pub(crate) use {suite, tests_of};
+macro_rules! test_with {
+    ([$(#[$attribute:meta])*] $make:path, $module:ident, $test:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        $(#[$attribute])*
+        async fn $test() {
+            let world = $crate::store::conformance::world::World::new(Box::new($make())).await;
+            $crate::store::conformance::$module::$test(world).await;
+        }
+    };
+}
+
+pub(crate) use {suite, test_with, tests_of, tests_with};

@@ -10,6 +10,7 @@ mod config;
 mod connection;
 mod failure;
 mod history;
+mod listen;
 mod migrate;
 mod nodes;
 mod notify;
@@ -21,10 +22,16 @@ mod replies;
 mod retention;
 mod settings;
 mod stats;
+mod takeover;
+
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicI16, AtomicI32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI16, AtomicI32, AtomicI64, Ordering::Relaxed};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::Object;
@@ -33,15 +40,24 @@ use postrider_core::delivery::Attempt;
 use postrider_core::ids::{DeliveryId, EventId, KeyId, PartnerId, ReplayId, TenantId, WebhookId};
 use postrider_core::time::UnixMs;
 use postrider_core::webhook::Ordering;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::migrate::Migrated;
 pub use self::settings::{CONNECTIONS, CONNECTIONS_MIN, Settings, TTL, masked};
 use crate::store::*;
 
+/// A call of the hot path that takes longer has failed: nobody knows whether its connection still works.
+const HOT_CALL_MAX: Duration = Duration::from_secs(10);
+/// Any other; the server gives a statement up before.
+const CALL_MAX: Duration = Duration::from_secs(40);
+
 /// The [`Store`] of a deployment of many nodes. What it does in the background ends with it.
 #[derive(Debug)]
 pub struct PgStore {
     node: Arc<Node>,
+    /// Stops the background when it is dropped; the background's own handles have none.
+    _stop: Option<DropGuard>,
 }
 
 /// What the parts of a node share.
@@ -54,6 +70,19 @@ pub struct Node {
     outbox: notify::Outbox,
     session: AtomicI32,
     slot: AtomicI16,
+    /// The session that was taken for dead, until another one begins.
+    lost: AtomicI32,
+    lease: Lease,
+    pulse: Mutex<nodes::Pulse>,
+    /// The database's clock less the machine's, milliseconds.
+    offset: Arc<AtomicI64>,
+    signals: mpsc::UnboundedSender<Signal>,
+    /// Until somebody asks for it.
+    receiver: Mutex<Option<mpsc::UnboundedReceiver<Signal>>>,
+    /// Asks for a look at dead sessions.
+    tick: Notify,
+    started: AtomicBool,
+    stop: CancellationToken,
     /// For each webhook that has its home here, the greatest number parked by others of which this node's pipeline has
     /// been told. Begins empty with each session.
     told: Mutex<HashMap<WebhookId, i64>>,
@@ -83,6 +112,8 @@ impl PgStore {
     }
 
     fn connect(settings: Settings) -> Result<PgStore> {
+        let (signals, receiver) = mpsc::unbounded_channel();
+        let stop = CancellationToken::new();
         let node = Node {
             pools: connection::Pools::new(&settings)?,
             settings,
@@ -90,9 +121,63 @@ impl PgStore {
             outbox: notify::Outbox::default(),
             session: AtomicI32::new(0),
             slot: AtomicI16::new(0),
+            lost: AtomicI32::new(0),
+            lease: Lease::ended(),
+            pulse: Mutex::default(),
+            offset: Arc::default(),
+            signals,
+            receiver: Mutex::new(Some(receiver)),
+            tick: Notify::new(),
+            started: AtomicBool::new(false),
+            stop: stop.clone(),
             told: Mutex::default(),
         };
-        Ok(PgStore { node: Arc::new(node) })
+        Ok(PgStore { node: Arc::new(node), _stop: Some(stop.drop_guard()) })
+    }
+
+    /// Starts what a session needs in the background, once.
+    fn start_background(&self) {
+        if self.node.started.swap(true, Relaxed) {
+            return;
+        }
+        let handle = || PgStore { node: self.node.clone(), _stop: None };
+        let store = handle();
+        self.spawn(async move { store.keep_beating().await });
+        let store = handle();
+        self.spawn(async move { takeover::keep_taking_over(&store).await });
+        let store = handle();
+        self.spawn(async move { store.keep_listening().await });
+        let store = handle();
+        self.spawn(async move { store.keep_comparing().await });
+        let store = handle();
+        self.spawn(async move { store.keep_looking().await });
+        let store = handle();
+        self.spawn(async move { store.keep_notifying().await });
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.node.stop.clone();
+        tokio::spawn(async move { stop.run_until_cancelled(work).await });
+    }
+
+    /// Work of the hot path, bounded in time.
+    async fn hot<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.within(HOT_CALL_MAX, work).await
+    }
+
+    /// Other work, bounded in time.
+    async fn call<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.within(CALL_MAX, work).await
+    }
+
+    async fn within<T>(&self, span: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+        match tokio::time::timeout(span, work).await {
+            Ok(done) => done,
+            Err(_) => {
+                self.node.pools.suspect();
+                Err(Error::Unavailable("PostgreSQL did not answer in time".into()))
+            }
+        }
     }
 }
 
@@ -107,12 +192,17 @@ impl Deref for PgStore {
 impl Node {
     /// A connection for the hot path: acceptances, outcomes, refills.
     async fn writer(&self) -> Result<Object> {
-        connection::get(&self.pools.hot).await
+        self.pools.get(&self.pools.hot).await
     }
 
     /// A connection for everything else, writing or not.
     async fn reader(&self) -> Result<Object> {
-        connection::get(&self.pools.general).await
+        self.pools.get(&self.pools.general).await
+    }
+
+    /// A connection for the session's own needs.
+    async fn session_client(&self) -> Result<Object> {
+        self.pools.get(&self.pools.session).await
     }
 
     /// This node's session; 0 before [`Store::begin`].
@@ -132,32 +222,44 @@ impl Store for PgStore {
         nodes::begin(self, now).await
     }
 
+    fn signals(&self) -> Option<mpsc::UnboundedReceiver<Signal>> {
+        self.node.receiver.lock().take()
+    }
+
+    fn lease(&self) -> Lease {
+        self.node.lease.clone()
+    }
+
+    fn clock_offset(&self) -> Option<Arc<AtomicI64>> {
+        Some(self.node.offset.clone())
+    }
+
     async fn tell(&self, notice: Notice) {
         nodes::tell(self, notice).await
     }
 
     async fn release(&self, deliveries: Vec<DeliveryId>, now: UnixMs) -> Result<()> {
-        nodes::release(self, deliveries, now).await
+        self.hot(nodes::release(self, deliveries, now)).await
     }
 
     async fn ping(&self) -> Result<()> {
-        nodes::ping(self).await
+        self.hot(nodes::ping(self)).await
     }
 
     async fn gauges(&self, now: UnixMs) -> Result<Gauges> {
-        retention::gauges(self, now).await
+        self.call(retention::gauges(self, now)).await
     }
 
     async fn sweep(&self, now: UnixMs, keep_days: u32) -> Result<SweepReport> {
-        retention::sweep(self, now, keep_days).await
+        self.call(retention::sweep(self, now, keep_days)).await
     }
 
     async fn accept(&self, events: Vec<NewEvent>, now: UnixMs) -> Result<Vec<Accepted>> {
-        accept::accept(self, events, now).await
+        self.hot(accept::accept(self, events, now)).await
     }
 
     async fn record(&self, outcomes: Vec<Recorded>, now: UnixMs) -> Result<Vec<bool>> {
-        record::record(self, outcomes, now).await
+        self.hot(record::record(self, outcomes, now)).await
     }
 
     async fn refill(
@@ -168,19 +270,19 @@ impl Store for PgStore {
         limit: usize,
         bytes_max: usize,
     ) -> Result<Refill> {
-        queue::refill(self, webhook, order, now, limit, bytes_max).await
+        self.hot(queue::refill(self, webhook, order, now, limit, bytes_max)).await
     }
 
     async fn retry(&self, scope: Scope, delivery: DeliveryId, now: UnixMs) -> Result<Retried> {
-        queue::retry(self, scope, delivery, now).await
+        self.call(queue::retry(self, scope, delivery, now)).await
     }
 
     async fn cancel(&self, scope: Scope, delivery: DeliveryId, now: UnixMs) -> Result<Canceled> {
-        queue::cancel(self, scope, delivery, now).await
+        self.call(queue::cancel(self, scope, delivery, now)).await
     }
 
     async fn cancel_pending(&self, webhook: WebhookId, detail: &str, limit: usize, now: UnixMs) -> Result<usize> {
-        queue::cancel_pending(self, webhook, detail, limit, now).await
+        self.call(queue::cancel_pending(self, webhook, detail, limit, now)).await
     }
 
     async fn replay_event(
@@ -190,35 +292,35 @@ impl Store for PgStore {
         webhooks: Vec<WebhookId>,
         now: UnixMs,
     ) -> Result<Option<Vec<DeliveryId>>> {
-        queue::replay_event(self, scope, event, webhooks, now).await
+        self.call(queue::replay_event(self, scope, event, webhooks, now)).await
     }
 
     async fn replay_count(&self, select: &ReplaySelect) -> Result<u64> {
-        replay::count(self, select).await
+        self.call(replay::count(self, select)).await
     }
 
     async fn replay_create(&self, replay: ReplayRecord, audit: AuditEntry) -> Result<()> {
-        replay::create(self, replay, audit).await
+        self.call(replay::create(self, replay, audit)).await
     }
 
     async fn replay_get(&self, scope: Scope, id: ReplayId) -> Result<Option<ReplayRecord>> {
-        replay::get(self, scope, id).await
+        self.call(replay::get(self, scope, id)).await
     }
 
     async fn replay_list(&self, scope: Scope, page: Page) -> Result<Listed<ReplayRecord>> {
-        replay::list(self, scope, page).await
+        self.call(replay::list(self, scope, page)).await
     }
 
     async fn replay_unfinished(&self) -> Result<Vec<ReplayRecord>> {
-        replay::unfinished(self).await
+        self.call(replay::unfinished(self)).await
     }
 
     async fn replay_next(&self, select: &ReplaySelect, cursor: i64, limit: usize) -> Result<Vec<ReplayMatch>> {
-        replay::next(self, select, cursor, limit).await
+        self.call(replay::next(self, select, cursor, limit)).await
     }
 
     async fn replay_advance(&self, step: ReplayStep, now: UnixMs) -> Result<bool> {
-        replay::advance(self, step, now).await
+        self.call(replay::advance(self, step, now)).await
     }
 
     async fn replay_cancel(
@@ -228,51 +330,51 @@ impl Store for PgStore {
         now: UnixMs,
         audit: AuditEntry,
     ) -> Result<Option<ReplayRecord>> {
-        replay::cancel(self, scope, id, now, audit).await
+        self.call(replay::cancel(self, scope, id, now, audit)).await
     }
 
     async fn event(&self, scope: Scope, key: &EventKey) -> Result<Option<EventRecord>> {
-        history::event(self, scope, key).await
+        self.call(history::event(self, scope, key)).await
     }
 
     async fn events(&self, query: EventQuery) -> Result<Listed<EventRecord>> {
-        history::events(self, query).await
+        self.call(history::events(self, query)).await
     }
 
     async fn event_deliveries(&self, event: EventId) -> Result<Vec<DeliveryRecord>> {
-        history::event_deliveries(self, event).await
+        self.call(history::event_deliveries(self, event)).await
     }
 
     async fn delivery(&self, scope: Scope, id: DeliveryId) -> Result<Option<DeliveryRecord>> {
-        history::delivery(self, scope, id).await
+        self.call(history::delivery(self, scope, id)).await
     }
 
     async fn deliveries(&self, query: DeliveryQuery) -> Result<Listed<DeliveryRecord>> {
-        history::deliveries(self, query).await
+        self.call(history::deliveries(self, query)).await
     }
 
     async fn attempts(&self, id: DeliveryId) -> Result<Vec<Attempt>> {
-        history::attempts(self, id).await
+        self.call(history::attempts(self, id)).await
     }
 
     async fn stats(&self, query: StatsQuery) -> Result<Stats> {
-        stats::stats(self, query).await
+        self.call(stats::stats(self, query)).await
     }
 
     async fn health(&self, webhooks: &[WebhookId]) -> Result<Vec<WebhookHealth>> {
-        stats::health(self, webhooks).await
+        self.call(stats::health(self, webhooks)).await
     }
 
     async fn configuration(&self) -> Result<Configuration> {
-        config::configuration(self).await
+        self.call(config::configuration(self)).await
     }
 
     async fn changes(&self, version: u64) -> Result<Changes> {
-        config::changes(self, version).await
+        self.call(config::changes(self, version)).await
     }
 
     async fn lock_configuration(&self) -> Result<()> {
-        config::lock_configuration(self).await
+        self.call(config::lock_configuration(self)).await
     }
 
     async fn unlock_configuration(&self) {
@@ -280,75 +382,75 @@ impl Store for PgStore {
     }
 
     async fn put_partner(&self, partner: PartnerRecord, audit: AuditEntry) -> Result<()> {
-        config::put_partner(self, partner, audit).await
+        self.call(config::put_partner(self, partner, audit)).await
     }
 
     async fn partners(&self, page: Page) -> Result<Listed<PartnerRecord>> {
-        config::partners(self, page).await
+        self.call(config::partners(self, page)).await
     }
 
     async fn partner(&self, id: PartnerId) -> Result<Option<PartnerRecord>> {
-        config::partner(self, id).await
+        self.call(config::partner(self, id)).await
     }
 
     async fn put_tenant(&self, tenant: TenantRecord, audit: AuditEntry) -> Result<()> {
-        config::put_tenant(self, tenant, audit).await
+        self.call(config::put_tenant(self, tenant, audit)).await
     }
 
     async fn delete_tenant(&self, id: TenantId, audit: AuditEntry) -> Result<bool> {
-        config::delete_tenant(self, id, audit).await
+        self.call(config::delete_tenant(self, id, audit)).await
     }
 
     async fn put_key(&self, key: KeyRecord, audit: AuditEntry) -> Result<()> {
-        config::put_key(self, key, audit).await
+        self.call(config::put_key(self, key, audit)).await
     }
 
     async fn delete_key(&self, id: KeyId, audit: AuditEntry) -> Result<bool> {
-        config::delete_key(self, id, audit).await
+        self.call(config::delete_key(self, id, audit)).await
     }
 
     async fn put_event_type(&self, event_type: EventTypeRecord, audit: AuditEntry) -> Result<()> {
-        config::put_event_type(self, event_type, audit).await
+        self.call(config::put_event_type(self, event_type, audit)).await
     }
 
     async fn delete_event_type(&self, tenant: Option<TenantId>, name: &str, audit: AuditEntry) -> Result<bool> {
-        config::delete_event_type(self, tenant, name, audit).await
+        self.call(config::delete_event_type(self, tenant, name, audit)).await
     }
 
     async fn put_webhook(&self, webhook: WebhookRecord, audit: AuditEntry) -> Result<()> {
-        config::put_webhook(self, webhook, audit).await
+        self.call(config::put_webhook(self, webhook, audit)).await
     }
 
     async fn delete_webhook(&self, id: WebhookId, audit: AuditEntry) -> Result<bool> {
-        config::delete_webhook(self, id, audit).await
+        self.call(config::delete_webhook(self, id, audit)).await
     }
 
     async fn audit_log(&self, query: AuditQuery) -> Result<Listed<AuditRecord>> {
-        audit::log(self, query).await
+        self.call(audit::log(self, query)).await
     }
 
     async fn audit(&self, entry: AuditEntry) -> Result<()> {
-        audit::append_alone(self, entry).await
+        self.call(audit::append_alone(self, entry)).await
     }
 
     async fn idempotency_claim(&self, key: &ReplyKey, fingerprint: [u8; 32], now: UnixMs) -> Result<Claim> {
-        replies::claim(self, key, fingerprint, now).await
+        self.call(replies::claim(self, key, fingerprint, now)).await
     }
 
     async fn idempotency_finish(&self, key: &ReplyKey, reply: Option<StoredReply>, now: UnixMs) -> Result<()> {
-        replies::finish(self, key, reply, now).await
+        self.call(replies::finish(self, key, reply, now)).await
     }
 
     async fn get_setting(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        replies::get_setting(self, name).await
+        self.call(replies::get_setting(self, name)).await
     }
 
     async fn put_setting(&self, name: &str, value: Vec<u8>) -> Result<()> {
-        replies::put_setting(self, name, value).await
+        self.call(replies::put_setting(self, name, value)).await
     }
 
     async fn init_setting(&self, name: &str, value: Vec<u8>) -> Result<Vec<u8>> {
-        replies::init_setting(self, name, value).await
+        self.call(replies::init_setting(self, name, value)).await
     }
 
     async fn close(&self) -> Result<()> {

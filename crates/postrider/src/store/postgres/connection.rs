@@ -8,10 +8,11 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use parking_lot::Mutex;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject as _;
@@ -39,6 +40,8 @@ pub(super) struct Pools {
     pub(super) general: Pool,
     pub(super) session: Pool,
     pub(super) dialer: Arc<Dialer>,
+    /// Connections made before this moment may be dead without knowing it.
+    suspect_before: Mutex<Option<Instant>>,
 }
 
 impl Pools {
@@ -61,7 +64,33 @@ impl Pools {
                 .build()
                 .map_err(|error| Error::Other(error.into()))
         };
-        Ok(Pools { hot: pool(hot)?, general: pool(general)?, session: pool(SESSION_CONNECTIONS)?, dialer })
+        Ok(Pools {
+            hot: pool(hot)?,
+            general: pool(general)?,
+            session: pool(SESSION_CONNECTIONS)?,
+            dialer,
+            suspect_before: Mutex::default(),
+        })
+    }
+
+    /// A connection out of `pool`.
+    pub(super) async fn get(&self, pool: &Pool) -> Result<Object> {
+        loop {
+            let object = pool.get().await?;
+            let made = Object::metrics(&object).created;
+            if self.suspect_before.lock().is_none_or(|before| before < made) {
+                return Ok(object);
+            }
+            drop(Object::take(object));
+        }
+    }
+
+    /// Throws away every connection there is, those in use when they come back: one of them has not answered.
+    pub(super) fn suspect(&self) {
+        *self.suspect_before.lock() = Some(Instant::now());
+        for pool in [&self.hot, &self.general, &self.session] {
+            pool.retain(|_, _| false);
+        }
     }
 
     pub(super) fn close(&self) {
@@ -69,11 +98,6 @@ impl Pools {
         self.general.close();
         self.session.close();
     }
-}
-
-/// A connection out of `pool`.
-pub(super) async fn get(pool: &Pool) -> Result<Object> {
-    Ok(pool.get().await?)
 }
 
 /// Makes connections.

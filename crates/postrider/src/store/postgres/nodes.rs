@@ -1,24 +1,262 @@
-//! To be written.
-#![allow(clippy::todo, clippy::too_many_arguments)]
+//! The life of a node: it begins a session, shows by heartbeats that it lives, and ends it.
+//!
+//! Whatever a session owns is its own until it is marked dead, by itself at its end or by another node once its
+//! heartbeat is older than its time to live, by the clock of the database. A node that is marked dead while it only
+//! slept finds out at its next heartbeat; until then its [`Lease`](crate::store::Lease) has long kept it from sending.
 
-use super::*;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime};
 
-pub(super) async fn begin(_store: &PgStore, _now: UnixMs) -> Result<Begun> {
-    todo!()
+use postrider_core::ids::{DeliveryId, WebhookId};
+use postrider_core::time::UnixMs;
+use tokio::time::Instant;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
+
+use super::failure::code_of;
+use super::{Node, PgStore, settings, takeover};
+use crate::store::{Begun, Error, LaneSummary, Notice, Result, Signal};
+
+/// Rows taken over before [`begin`] returns, at most; the ticks go on with what is left.
+const BEGIN_ROWS_MAX: u64 = 50_000;
+/// How often the lowest free slot may be snatched away by others who begin.
+const SLOT_TRIES: usize = 20;
+/// Differences of the clocks below this are as good as none, milliseconds.
+const OFFSET_NOISE_MS: i64 = 3;
+
+pub(super) async fn begin(store: &PgStore, now: UnixMs) -> Result<Begun> {
+    let node = &store.node;
+    node.ensure_days(now).await?;
+    end_session(node).await?;
+    node.lease.end();
+    let (session, slot) = start_session(node).await?;
+    node.told.lock().clear();
+    node.slot.store(slot, Relaxed);
+    node.session.store(session, Relaxed);
+    beat(node).await?;
+    store.start_background();
+    let mut taken = takeover::take_over(node, now, BEGIN_ROWS_MAX).await?;
+    taken.wake(node);
+    let removed = takeover::remove_temporary(store, now).await?;
+    if taken.more {
+        node.tick.notify_one();
+    }
+    tracing::info!(session, slot, rows = taken.rows, "store: a session has begun");
+    Ok(Begun { lanes: lanes(node).await?, removed })
 }
 
-pub(super) async fn tell(_store: &PgStore, _notice: Notice) {
-    todo!()
+/// Takes a session and the lowest slot that no living one has, and marks dead what is known to be.
+async fn start_session(node: &Node) -> Result<(i32, i16)> {
+    let mut client = node.session_client().await?;
+    for _ in 0..SLOT_TRIES {
+        let tx = client.transaction().await?;
+        let dead = if node.settings.ttl.is_zero() { ALL_DEAD } else { takeover::MARK_DEAD_AT_START };
+        tx.execute_typed(dead, &[]).await?;
+        let inserted = tx
+            .query_typed_one(
+                "INSERT INTO nodes (session, slot, name, version, ttl_ms) \
+                 SELECT nextval('node_sessions'), min(free), $1, $2, $3 \
+                 FROM generate_series(0, (SELECT count(*) FROM nodes WHERE NOT dead)) AS free \
+                 WHERE NOT EXISTS (SELECT FROM nodes WHERE slot = free AND NOT dead) RETURNING session, slot",
+                &[
+                    (&node.settings.name, Type::TEXT),
+                    (&env!("CARGO_PKG_VERSION"), Type::TEXT),
+                    (&millis(node.ttl()), Type::INT4),
+                ],
+            )
+            .await
+            .map_err(Error::from);
+        match inserted {
+            Ok(row) => {
+                tx.commit().await?;
+                return Ok((row.try_get(0)?, row.try_get(1)?));
+            }
+            // Somebody else took that slot just now.
+            Err(error) if code_of(&error) == Some(&SqlState::UNIQUE_VIOLATION) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::Unavailable("too many nodes begin at once".into()))
 }
 
-pub(super) async fn release(_store: &PgStore, _deliveries: Vec<DeliveryId>, _now: UnixMs) -> Result<()> {
-    todo!()
+const ALL_DEAD: &str = "UPDATE nodes SET dead = true WHERE NOT dead";
+
+fn millis(span: Duration) -> i32 {
+    i32::try_from(span.as_millis()).unwrap_or(i32::MAX)
 }
 
-pub(super) async fn ping(_store: &PgStore) -> Result<()> {
-    todo!()
+/// Ends the session, if there is one. What it owned is everybody's.
+async fn end_session(node: &Node) -> Result<()> {
+    let session = node.session();
+    if session == 0 {
+        return Ok(());
+    }
+    let client = node.session_client().await?;
+    client.execute_typed("UPDATE nodes SET dead = true WHERE session = $1", &[(&session, Type::INT4)]).await?;
+    Ok(())
 }
 
-pub(super) async fn close(_store: &PgStore) -> Result<()> {
-    todo!()
+/// What waits for this session.
+async fn lanes(node: &Node) -> Result<Vec<LaneSummary>> {
+    let client = node.reader().await?;
+    let rows = client
+        .query_typed(
+            "SELECT webhook, count(*), min(due_at) FROM pending WHERE owner = $1 AND due_at IS NOT NULL GROUP BY webhook",
+            &[(&node.session(), Type::INT4)],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(LaneSummary {
+                webhook_id: WebhookId(row.try_get(0)?),
+                parked: u64::try_from(row.try_get::<_, i64>(1)?).unwrap_or_default(),
+                next_due: UnixMs(row.try_get(2)?),
+            })
+        })
+        .collect()
+}
+
+// ---- heartbeats ------------------------------------------------------------------------------------------------------
+
+/// Shows that this node lives. `false`: it was taken for dead.
+pub(super) async fn beat(node: &Node) -> Result<bool> {
+    let session = node.session();
+    let client = node.session_client().await?;
+    let (sent, sent_ms) = (Instant::now(), machine_ms());
+    let row = client
+        .query_typed_opt(
+            "UPDATE nodes SET heartbeat_at = clock_timestamp() WHERE session = $1 AND NOT dead \
+             RETURNING (extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+            &[(&session, Type::INT4)],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(session != node.session()) };
+    measure_clock(node, row.try_get(0)?, sent_ms, sent.elapsed());
+    node.lease.renew(sent, node.ttl() * 2 / 3);
+    node.pulse.lock().beaten(sent, node.ttl());
+    Ok(true)
+}
+
+/// `database_ms` was told in the middle of a round trip that began at `sent_ms` and took `took`.
+fn measure_clock(node: &Node, database_ms: i64, sent_ms: i64, took: Duration) {
+    let half = i64::try_from(took.as_millis() / 2).unwrap_or(i64::MAX / 2);
+    let measured = database_ms - sent_ms - half;
+    let known = node.offset.load(Relaxed);
+    // Within the error of the measurement there is nothing to correct.
+    if (measured - known).abs() > half + OFFSET_NOISE_MS {
+        node.offset.store(measured, Relaxed);
+    }
+}
+
+fn machine_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// When this node last reached the database, and from when on it may judge others by their heartbeats.
+#[derive(Debug, Default)]
+pub(super) struct Pulse {
+    last: Option<Instant>,
+    judges_from: Option<Instant>,
+}
+
+impl Pulse {
+    fn beaten(&mut self, sent: Instant, ttl: Duration) {
+        // After a gap, the others' heartbeats may be old only because the database was away for them too.
+        if self.last.is_some_and(|last| sent.saturating_duration_since(last) > ttl / 2) {
+            self.judges_from = Some(sent + ttl);
+        }
+        self.last = Some(sent);
+    }
+
+    /// Whether others whose heartbeats are old are dead.
+    pub(super) fn may_judge(&self, at: Instant, ttl: Duration) -> bool {
+        self.last.is_some_and(|last| at.saturating_duration_since(last) <= ttl / 2)
+            && self.judges_from.is_none_or(|from| from <= at)
+    }
+}
+
+impl Node {
+    pub(super) fn ttl(&self) -> Duration {
+        if self.settings.ttl.is_zero() { settings::TTL } else { self.settings.ttl }
+    }
+
+    /// The time by the database's clock.
+    pub(super) fn now(&self) -> UnixMs {
+        UnixMs(machine_ms() + self.offset.load(Relaxed))
+    }
+
+    /// Beats for ever, five times in a time to live.
+    pub(super) async fn keep_beating(&self) {
+        let every = self.ttl() / 5;
+        loop {
+            tokio::time::sleep(every).await;
+            let session = self.session();
+            if session == 0 || self.lost.load(Relaxed) == session {
+                continue;
+            }
+            match tokio::time::timeout(every.max(Duration::from_millis(500)) * 2, beat(self)).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => self.lose(session),
+                Ok(Err(error)) => tracing::warn!(%error, "store: no heartbeat; sending stops if this goes on"),
+                Err(_) => {
+                    self.pools.suspect();
+                    tracing::warn!("store: a heartbeat was not answered; sending stops if this goes on");
+                }
+            }
+        }
+    }
+
+    fn lose(&self, session: i32) {
+        self.lease.end();
+        self.lost.store(session, Relaxed);
+        tracing::warn!(session, "store: this node was taken for dead; what it held is others' now");
+        self.signal(Signal::Lost);
+    }
+}
+
+// ---- end -------------------------------------------------------------------------------------------------------------
+
+pub(super) async fn tell(store: &PgStore, notice: Notice) {
+    match notice {
+        Notice::Breaker { webhook_id, open_until } => store.notify_breaker(webhook_id, open_until),
+    }
+}
+
+/// The rows stay this session's: they are everybody's as soon as it ends.
+pub(super) async fn release(store: &PgStore, deliveries: Vec<DeliveryId>, now: UnixMs) -> Result<()> {
+    let mut numbers: Vec<i64> = deliveries.iter().map(|delivery| delivery.0).collect();
+    numbers.sort_unstable();
+    let client = store.writer().await?;
+    client
+        .execute_typed(
+            "UPDATE pending SET due_at = $3 WHERE n = ANY($1) AND owner = $2 AND due_at IS NULL",
+            &[(&numbers, Type::INT8_ARRAY), (&store.session(), Type::INT4), (&now.0, Type::INT8)],
+        )
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn ping(store: &PgStore) -> Result<()> {
+    let client = store.writer().await?;
+    let row = client.query_typed_one("SELECT pg_is_in_recovery()", &[]).await?;
+    match row.try_get(0)? {
+        true => Err(Error::Unavailable("the database is a standby that takes no writes".into())),
+        false => Ok(()),
+    }
+}
+
+pub(super) async fn close(store: &PgStore) -> Result<()> {
+    let node = &store.node;
+    let ended = end_session(node).await;
+    node.lease.end();
+    if node.session.swap(0, Relaxed) != 0 && ended.is_ok() {
+        node.notify(super::notify::Message::Free);
+        if let Err(error) = node.send_notifications().await {
+            tracing::debug!(%error, "store: other nodes could not be told of the end");
+        }
+    }
+    node.stop.cancel();
+    node.pools.close();
+    ended
 }

@@ -39,7 +39,7 @@ pub(super) enum Message {
     /// See [`Notice::Breaker`](crate::store::Notice::Breaker).
     Breaker { from: i32, webhook: Uuid, open_until: Option<i64> },
     /// Rows belong to nobody.
-    Free { from: i32 },
+    Free,
 }
 
 /// What waits to be sent.
@@ -105,7 +105,7 @@ impl Node {
         if payloads.is_empty() {
             return Ok(());
         }
-        let client = super::connection::get(&self.pools.session).await?;
+        let client = self.session_client().await?;
         let sql = "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload";
         client.query_typed(sql, &[(&CHANNEL, Type::TEXT), (&payloads, Type::TEXT_ARRAY)]).await?;
         Ok(())

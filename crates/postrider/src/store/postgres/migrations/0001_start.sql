@@ -24,11 +24,12 @@ CREATE UNIQUE INDEX nodes_slot ON nodes (slot) WHERE NOT dead;
 
 -- The home of a webhook that one node must send for. Accepting locks the row before numbers are taken, so the numbers of
 -- one webhook are in the order of commit. owner 0: nobody's yet. parked_last: the greatest number that another node than
--- the home has parked.
+-- the home has parked. heir: who moves the rows of a dead home to itself, and will be the home when all are moved.
 CREATE TABLE homes (
     webhook     uuid PRIMARY KEY,
     tenant      uuid NOT NULL,
     owner       integer NOT NULL,
+    heir        integer NOT NULL DEFAULT 0,
     parked_last bigint NOT NULL DEFAULT 0
 );
 CREATE INDEX homes_owner ON homes (owner);

@@ -25,6 +25,7 @@ pub mod lease;
 pub mod model;
 pub mod postgres;
 pub mod sqlite;
+mod tally;
 
 #[cfg(test)]
 pub(crate) mod conformance;

@@ -14,10 +14,11 @@ use super::row::{
     ATTEMPT_COLUMNS, AttemptRow, Sql, attempt_at, boxed_at, maybe_time_at, progress_at, replay_at, tenant_at, time_at,
     webhook_at,
 };
-use super::tally::{End, Tally};
+use super::tally;
 use super::writer::Session;
 use crate::store::codes::{trigger_code, trigger_from};
 use crate::store::day::{Day, FIRST_SPAN};
+use crate::store::tally::{End, Tally};
 use crate::store::{Begun, Canceled, EventBody, LaneSummary, Result, Retried, Scope};
 
 /// What waits for one webhook, with its tenant.
@@ -222,7 +223,7 @@ pub(super) fn cancel(session: &mut Session, scope: Scope, delivery: DeliveryId, 
         let mut tally = Tally::default();
         end_without_attempt(session, &row, None, now, &mut tally)?;
         refill::wake_followers(&session.conn, &row, now)?;
-        tally.write(session, now)?;
+        tally::write(&tally, session, now)?;
         return Ok(Canceled::Done { webhook_id: row.webhook });
     }
     let day = Day::of_number(delivery.0);
@@ -248,7 +249,7 @@ pub(super) fn cancel_pending(
     for row in &rows {
         end_without_attempt(session, row, Some(&error), now, &mut tally)?;
     }
-    tally.write(session, now)?;
+    tally::write(&tally, session, now)?;
     Ok(rows.len())
 }
 

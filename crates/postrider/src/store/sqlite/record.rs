@@ -7,10 +7,11 @@ use rusqlite::params;
 
 use super::backlog::{Move, Place};
 use super::row::AttemptRow;
-use super::tally::{End, Tally};
+use super::tally;
 use super::writer::Session;
 use crate::store::codes::{status_code, trigger_code};
 use crate::store::day::Day;
+use crate::store::tally::{End, Tally};
 use crate::store::{Recorded, RecordedOutcome, Result};
 
 pub(super) fn record(session: &mut Session, outcomes: &[Recorded], now: UnixMs) -> Result<Vec<bool>> {
@@ -19,7 +20,7 @@ pub(super) fn record(session: &mut Session, outcomes: &[Recorded], now: UnixMs) 
     for outcome in outcomes {
         done.push(record_one(session, outcome, now, &mut tally)?);
     }
-    tally.write(session, now)?;
+    tally::write(&tally, session, now)?;
     Ok(done)
 }
 

@@ -9,17 +9,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::backlog::Backlog;
 use super::partition::{self, Kind};
 use super::row::{maybe_time_at, tenant_at};
-use super::tally::{ROLLUP_COLUMNS, Rollup, rollup_at};
+use super::tally::{ROLLUP_COLUMNS, rollup_at};
 use crate::store::day::Day;
+use crate::store::tally::{Rollup, Subject};
 use crate::store::{ROLLUP_MS, Result, Scope, Stats, StatsPoint, StatsQuery, WebhookHealth};
-
-/// Whose numbers.
-#[derive(Clone, Copy)]
-enum Subject {
-    Platform,
-    Tenant(TenantId),
-    Webhook(WebhookId),
-}
 
 pub(super) fn stats(conn: &Connection, backlog: &parking_lot::Mutex<Backlog>, query: &StatsQuery) -> Result<Stats> {
     let Some(subject) = subject(conn, query)? else { return Ok(Stats::default()) };

@@ -1,13 +1,8 @@
-//! What a batch of outcomes adds to webhook health and to the rollups, gathered in memory and then written with one
-//! upsert per webhook and one per (subject, bucket). Test deliveries are left out of both: they are somebody trying,
-//! not traffic.
+//! Writes a [`Tally`]: one upsert per webhook and one per (subject, bucket).
 //!
-//! A rollup's subject is a webhook, a tenant, or the whole platform (no bytes), so that each total is one short range.
+//! The platform's rollups have no bytes for a subject.
 
-use std::collections::{BTreeMap, HashMap};
-
-use postrider_core::delivery::{Attempt, Trigger};
-use postrider_core::ids::{TenantId, WebhookId};
+use postrider_core::ids::WebhookId;
 use postrider_core::time::UnixMs;
 use rusqlite::types::FromSqlError;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
@@ -15,28 +10,10 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 use super::partition::Kind;
 use super::row::{Sql, count_at, json_at, signed};
 use super::writer::Session;
+use crate::store::Result;
 use crate::store::day::Day;
 use crate::store::histogram::Histogram;
-use crate::store::{ROLLUP_MS, Result};
-
-/// How a delivery ended, if it did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    Succeeded,
-    Failed,
-    Canceled,
-}
-
-/// Counts of one subject in one bucket.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Rollup {
-    pub(super) succeeded: u64,
-    pub(super) failed: u64,
-    pub(super) canceled: u64,
-    /// Attempts by status code; 0: no reply.
-    pub(super) codes: BTreeMap<u16, u64>,
-    pub(super) latency: Histogram,
-}
+use crate::store::tally::{Lane, Rollup, Subject, Tally};
 
 /// Columns that [`rollup_at`] reads.
 pub(super) const ROLLUP_COLUMNS: &str = "succeeded, failed, canceled, codes, latency";
@@ -51,124 +28,23 @@ pub(super) fn rollup_at(row: &Row<'_>) -> Sql<Rollup> {
     })
 }
 
-impl Rollup {
-    pub(super) fn merge(&mut self, other: &Rollup) {
-        self.succeeded += other.succeeded;
-        self.failed += other.failed;
-        self.canceled += other.canceled;
-        for (code, count) in &other.codes {
-            *self.codes.entry(*code).or_default() += count;
-        }
-        self.latency.merge(&other.latency);
+/// Writes everything; `now` names the bucket.
+pub(super) fn write(tally: &Tally, session: &mut Session, now: UnixMs) -> Result<()> {
+    let bucket = Tally::bucket(now);
+    session.days.ensure(&session.conn, Kind::Rollups, Day::of(bucket))?;
+    let mut rollups = Rollups::of(&session.conn, bucket)?;
+    let mut health = session.conn.prepare_cached(UPSERT_HEALTH)?;
+    for (webhook, lane) in &tally.lanes {
+        write_health(&mut health, *webhook, lane, now)?;
     }
-}
-
-/// What one webhook did in the batch, in order.
-#[derive(Debug, Default)]
-struct Health {
-    last_delivery_at: Option<UnixMs>,
-    last_success_at: Option<UnixMs>,
-    last_failure_at: Option<UnixMs>,
-    last_succeeded: Option<bool>,
-    /// Failures since the last success of the batch, or since its start.
-    failures: u32,
-    /// The first of them.
-    failing_since: Option<UnixMs>,
-    /// A delivery failed for good after the last success.
-    failing: bool,
-}
-
-#[derive(Debug)]
-struct Lane {
-    tenant: TenantId,
-    health: Health,
-    rollup: Rollup,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    lanes: HashMap<WebhookId, Lane>,
-}
-
-impl Tally {
-    /// Counts one outcome: an attempt, an end, or both.
-    pub(super) fn add(
-        &mut self,
-        tenant: TenantId,
-        webhook: WebhookId,
-        trigger: Trigger,
-        attempt: Option<&Attempt>,
-        end: Option<End>,
-    ) {
-        let fresh = || Lane { tenant, health: Health::default(), rollup: Rollup::default() };
-        let lane = self.lanes.entry(webhook).or_insert_with(fresh);
-        if trigger == Trigger::Test {
-            return;
-        }
-        match end {
-            Some(End::Succeeded) => lane.rollup.succeeded += 1,
-            Some(End::Failed) => lane.rollup.failed += 1,
-            Some(End::Canceled) => lane.rollup.canceled += 1,
-            None => {}
-        }
-        let Some(attempt) = attempt else { return };
-        let code = attempt.response.as_ref().map_or(0, |response| response.status);
-        *lane.rollup.codes.entry(code).or_default() += 1;
-        if attempt.response.is_some() {
-            lane.rollup.latency.add(attempt.duration_ms);
-        }
-        lane.health.add(attempt, end);
-    }
-
-    /// Writes everything; `now` names the bucket.
-    pub(super) fn write(self, session: &mut Session, now: UnixMs) -> Result<()> {
-        let bucket = UnixMs(now.0.div_euclid(ROLLUP_MS) * ROLLUP_MS);
-        session.days.ensure(&session.conn, Kind::Rollups, Day::of(bucket))?;
-        let mut rollups = Rollups::of(&session.conn, bucket)?;
-        let mut health = session.conn.prepare_cached(UPSERT_HEALTH)?;
-        let mut tenants: HashMap<TenantId, Rollup> = HashMap::new();
-        let mut platform = Rollup::default();
-        for (webhook, lane) in &self.lanes {
-            write_health(&mut health, *webhook, lane, now)?;
-            if !lane.rollup.is_empty() {
-                rollups.add(webhook.0.as_bytes(), &lane.rollup)?;
-                tenants.entry(lane.tenant).or_default().merge(&lane.rollup);
-                platform.merge(&lane.rollup);
-            }
-        }
-        for (tenant, rollup) in &tenants {
-            rollups.add(tenant.0.as_bytes(), rollup)?;
-        }
-        if !platform.is_empty() {
-            rollups.add(&[], &platform)?;
-        }
-        Ok(())
-    }
-}
-
-impl Rollup {
-    fn is_empty(&self) -> bool {
-        self.codes.is_empty() && self.succeeded + self.failed + self.canceled == 0
-    }
-}
-
-impl Health {
-    fn add(&mut self, attempt: &Attempt, end: Option<End>) {
-        let succeeded = attempt.succeeded();
-        self.last_delivery_at = self.last_delivery_at.max(Some(attempt.at));
-        self.last_succeeded = Some(succeeded);
-        if succeeded {
-            self.last_success_at = self.last_success_at.max(Some(attempt.at));
-            self.failures = 0;
-            self.failing_since = None;
-            self.failing = false;
-        } else {
-            self.last_failure_at = self.last_failure_at.max(Some(attempt.at));
-            self.failures += 1;
-            self.failing_since = self.failing_since.or(Some(attempt.at));
-            self.failing |= end == Some(End::Failed);
+    for (_, subject, rollup) in tally.rollups() {
+        match subject {
+            Subject::Platform => rollups.add(&[], &rollup)?,
+            Subject::Tenant(tenant) => rollups.add(tenant.0.as_bytes(), &rollup)?,
+            Subject::Webhook(webhook) => rollups.add(webhook.0.as_bytes(), &rollup)?,
         }
     }
+    Ok(())
 }
 
 /// A success in the batch (?4 not NULL) cuts off the failures stored before it.

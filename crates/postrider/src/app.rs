@@ -13,6 +13,7 @@ use crate::listeners::Listeners;
 use crate::pipeline::{Engine, Options, Parts};
 use crate::sealing::Sealer;
 use crate::store::Store;
+use crate::store::postgres::PgStore;
 use crate::store::sqlite::SqliteStore;
 
 /// All that a surface needs.
@@ -86,7 +87,15 @@ impl App {
     }
 }
 
-async fn open_store(config: &Config) -> Result<Arc<dyn Store>> {
+/// Opens the store that `config` names.
+///
+/// # Errors
+/// It cannot be reached, or not used by this version.
+pub(crate) async fn open_store(config: &Config) -> Result<Arc<dyn Store>> {
+    if let Some(settings) = &config.store {
+        let opened = PgStore::open(settings.clone()).await;
+        return Ok(Arc::new(opened.with_context(|| format!("cannot open the store {}", settings.shown()))?));
+    }
     let data = config.data.clone();
     // Migrations may take a while; they must not hold up the runtime.
     let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&data)).await?;

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ipnet::IpNet;
 use postrider_core::egress_policy::EgressPolicy;
 use postrider_core::signing::Secret;
@@ -23,6 +23,7 @@ use url::Url;
 
 use crate::ambient::Ambient;
 use crate::sealing::MasterKey;
+use crate::store::postgres;
 
 pub use flags::ConfigFlags;
 pub use keys::{ADMIN_KEY_FILE, MASTER_KEY_FILE, permission_problem, replace_master_key};
@@ -35,6 +36,8 @@ pub use settings::{SETTINGS, Setting};
 pub struct Config {
     pub listen: SocketAddr,
     pub data: PathBuf,
+    /// The database that several nodes share; `None`: the embedded store in `data`.
+    pub store: Option<postgres::Settings>,
     pub admin_key: Secret,
     pub master_key: MasterKey,
     pub public_url: Option<Url>,
@@ -107,6 +110,7 @@ impl Checked {
         let config = Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             data: PathBuf::new(),
+            store: None,
             admin_key: Secret::new(String::new()),
             master_key: MasterKey::new([0; 32], "nowhere"),
             public_url: None,
@@ -128,11 +132,23 @@ impl Checked {
     /// Creates the data directory and the missing keys in it, and reads the others.
     ///
     /// # Errors
-    /// The directory or a key file cannot be used.
+    /// The directory or a key file cannot be used, or there is no master key for a store that nodes share.
     pub fn open(self, ambient: &dyn Ambient) -> Result<Opened> {
         let mut warnings = Vec::new();
         let Checked { mut config, admin_key, master_key } = self;
-        keys::ensure_data_directory(&config.data, &mut warnings)?;
+        if config.store.is_some() {
+            ensure!(
+                master_key.is_some(),
+                "POSTRIDER_MASTER_KEY is not set: nodes that share a PostgreSQL need the same master key; `postrider \
+                 keys generate-master` prints a fresh one"
+            );
+            if admin_key.is_none() {
+                warnings.push("POSTRIDER_ADMIN_KEY is not set, so this node has an admin key of its own".to_owned());
+            }
+        }
+        if master_key.is_none() || admin_key.is_none() || config.store.is_none() {
+            keys::ensure_data_directory(&config.data, &mut warnings)?;
+        }
         config.master_key = match master_key {
             Some(key) => key,
             None => keys::master_key(&config.data, ambient, &mut warnings)?,
@@ -154,6 +170,23 @@ impl Checked {
         let mut checked = self;
         change(&mut checked.config);
         checked.open(ambient)
+    }
+
+    /// Changes the settings of the shared database; without one there is nothing to change.
+    fn with_postgres(&mut self, change: impl FnOnce(&mut postgres::Settings)) {
+        if let Some(store) = &mut self.config.store {
+            change(store);
+        }
+    }
+
+    /// The database that several nodes share; `None`: the embedded store.
+    pub fn store(&self) -> Option<&postgres::Settings> {
+        self.config.store.as_ref()
+    }
+
+    /// Whether the master key is set, rather than in a file or still to be made.
+    pub fn has_master_key(&self) -> bool {
+        self.master_key.is_some()
     }
 
     pub fn data(&self) -> &std::path::Path {

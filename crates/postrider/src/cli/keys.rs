@@ -9,8 +9,6 @@ use super::terminal::{Terminal, Tone};
 use crate::ambient::{Ambient, System};
 use crate::config::{ConfigFlags, Opened, Sources, variable};
 use crate::sealing::{MasterKey, Sealer};
-use crate::store::Store;
-use crate::store::sqlite::SqliteStore;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -122,7 +120,8 @@ async fn list(as_json: bool, server: &ServerFlags, terminal: &mut Terminal) -> R
     Ok(())
 }
 
-/// Rewraps the data key. The store's lock keeps a running server out.
+/// Rewraps the data key. The embedded store's lock keeps a running server out; nodes on PostgreSQL that run go on with
+/// the data key that they have, and need the new master key at their next start.
 async fn rotate_master(flags: &ConfigFlags, terminal: &mut Terminal) -> Result<(), Failure> {
     let new = variable("POSTRIDER_NEW_MASTER_KEY").ok_or_else(|| {
         Failure::usage("POSTRIDER_NEW_MASTER_KEY is not set")
@@ -135,9 +134,9 @@ async fn rotate_master(flags: &ConfigFlags, terminal: &mut Terminal) -> Result<(
 
 async fn rotate(opened: Opened, new: MasterKey, terminal: &mut Terminal) -> Result<(), Failure> {
     let data = &opened.config.data;
-    let store = SqliteStore::open(data).map_err(anyhow::Error::from)?;
-    let sealer = Sealer::load_or_create(&store, &opened.config.master_key, std::sync::Arc::new(System)).await?;
-    sealer.rewrap(&store, &new).await?;
+    let store = crate::app::open_store(&opened.config).await?;
+    let sealer = Sealer::load_or_create(&*store, &opened.config.master_key, std::sync::Arc::new(System)).await?;
+    sealer.rewrap(&*store, &new).await?;
     store.close().await.map_err(anyhow::Error::from)?;
     let file = data.join(crate::config::MASTER_KEY_FILE);
     if opened.config.master_key.origin() == MasterKey::origin_of_file(&file) {
@@ -157,6 +156,8 @@ mod tests {
 
     use super::*;
     use crate::config::Checked;
+    use crate::store::Store;
+    use crate::store::sqlite::SqliteStore;
 
     fn open(data: &Path) -> Opened {
         Checked::defaults().open_with(&System, |config| config.data = data.to_owned()).unwrap()

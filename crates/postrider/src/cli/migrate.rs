@@ -1,6 +1,7 @@
 //! `postrider migrate`: brings the store to this version's form, which `serve` would do by itself at its start.
 
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -8,6 +9,7 @@ use super::failure::Failure;
 use super::terminal::Terminal;
 use crate::config::{ConfigFlags, Sources};
 use crate::store::Store;
+use crate::store::postgres::{self, PgStore};
 use crate::store::sqlite::SqliteStore;
 
 #[derive(Debug, Args)]
@@ -21,30 +23,65 @@ pub(super) struct Migrate {
 
 pub(super) async fn run(migrate: &Migrate, terminal: &mut Terminal) -> Result<(), Failure> {
     let loaded = Sources::of_process(&migrate.flags).load()?;
-    let data = loaded.checked.data().to_owned();
-    let before = schema_version(&data)?;
     let started = Instant::now();
-    let directory = data.clone();
+    let report = match loaded.checked.store() {
+        Some(settings) => shared(settings).await?,
+        None => embedded(loaded.checked.data()).await?,
+    };
+    let took = started.elapsed();
+    if migrate.json { terminal.json(&report.json(took)) } else { terminal.say(report.text(took)) }
+}
+
+/// What was done.
+struct Report {
+    /// Of the field in JSON that names the place.
+    field: &'static str,
+    place: String,
+    /// `None`: there was nothing.
+    from: Option<u32>,
+    to: u32,
+}
+
+impl Report {
+    fn json(&self, took: Duration) -> serde_json::Value {
+        serde_json::json!({
+            self.field: self.place, "from": self.from, "to": self.to, "elapsed_ms": milliseconds(took),
+        })
+    }
+
+    fn text(&self, took: Duration) -> String {
+        let Report { place, to, .. } = self;
+        match self.from {
+            None => format!("created an empty store in {place} (schema {to})"),
+            Some(from) if from < *to => {
+                format!("migrated the store in {place} from schema {from} to {to} in {} ms", milliseconds(took))
+            }
+            Some(from) => format!("nothing to do: the store in {place} has schema {from}"),
+        }
+    }
+}
+
+fn milliseconds(took: Duration) -> u64 {
+    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn shared(settings: &postgres::Settings) -> Result<Report, Failure> {
+    let migrated = PgStore::migrate(settings.clone()).await.map_err(anyhow::Error::from)?;
+    let from = migrated.from.map(i32::unsigned_abs);
+    Ok(Report { field: "store", place: settings.shown().to_owned(), from, to: migrated.to.unsigned_abs() })
+}
+
+async fn embedded(data: &Path) -> Result<Report, Failure> {
+    let from = schema_version(data)?;
+    let directory = data.to_owned();
     let store =
         tokio::task::spawn_blocking(move || SqliteStore::open(&directory)).await.map_err(anyhow::Error::from)?;
     store.map_err(anyhow::Error::from)?.close().await.map_err(anyhow::Error::from)?;
-    let after = schema_version(&data)?;
-    let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    if migrate.json {
-        let report = serde_json::json!({"data": data, "from": before, "to": after, "elapsed_ms": elapsed_ms});
-        return terminal.json(&report);
-    }
-    let data = data.display();
-    terminal.say(match (before, after) {
-        (None, Some(after)) => format!("created an empty store in {data} (schema {after})"),
-        (Some(before), Some(after)) if before < after => {
-            format!("migrated the store in {data} from schema {before} to {after} in {elapsed_ms} ms")
-        }
-        _ => format!("nothing to do: the store in {data} has schema {}", after.unwrap_or_default()),
-    })
+    let to = schema_version(data)?.unwrap_or_default();
+    Ok(Report { field: "data", place: data.display().to_string(), from, to })
 }
 
 /// The schema of the store in `data`; `None` if there is no store.
-fn schema_version(data: &std::path::Path) -> Result<Option<u32>, Failure> {
+fn schema_version(data: &Path) -> Result<Option<u32>, Failure> {
     SqliteStore::schema_version(data).map_err(|error| Failure::from(anyhow::Error::from(error)))
 }

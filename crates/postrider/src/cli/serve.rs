@@ -49,7 +49,10 @@ fn greet(terminal: &mut Terminal, opened: &Opened, address: SocketAddr) -> Resul
     line("Postrider", env!("CARGO_PKG_VERSION"))?;
     line("API", &format!("{origin}/v1"))?;
     line("docs", &format!("{origin}/docs"))?;
-    line("data", &data.display().to_string())?;
+    match &config.store {
+        Some(store) => line("store", store.shown())?,
+        None => line("data", &data.display().to_string())?,
+    }
     match &opened.new_admin_key {
         Some(path) => {
             line("admin key", config.admin_key.reveal())?;

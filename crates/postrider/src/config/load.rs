@@ -205,9 +205,12 @@ impl Value {
         Problem { subject, origin: Some(self.origin.clone()), value: Some(self.shown()), message }
     }
 
-    /// The text, masked if it is a secret.
+    /// The text, masked if it is a secret or holds one.
     pub(super) fn shown(&self) -> String {
-        if self.setting.secret && !self.text.is_empty() { "********".to_owned() } else { self.text.clone() }
+        if self.setting.secret && !self.text.is_empty() {
+            return "********".to_owned();
+        }
+        (self.setting.shown)(&self.text)
     }
 }
 

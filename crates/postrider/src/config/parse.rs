@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
+use crate::store::postgres;
+
 /// The error says what is wrong with a value, without repeating it.
 pub(super) type Parsed<T> = Result<T, String>;
 
@@ -23,14 +25,25 @@ pub(super) fn required_path(value: &str) -> Parsed<PathBuf> {
     if value.is_empty() { Err("must name a directory".to_owned()) } else { Ok(PathBuf::from(value)) }
 }
 
-pub(super) fn store(value: &str) -> Parsed<()> {
+/// `None`: the embedded one.
+pub(super) fn store(value: &str) -> Parsed<Option<postgres::Settings>> {
     match value {
-        "embedded" => Ok(()),
+        "embedded" => Ok(None),
         _ if value.starts_with("postgres://") || value.starts_with("postgresql://") => {
-            Err("PostgreSQL is not in this version; leave it out for the embedded store in the data directory".into())
+            postgres::Settings::new(value).map(Some)
         }
-        _ => Err("must be `embedded`: the SQLite store in the data directory".into()),
+        _ => Err("must be `embedded` (the SQLite store in the data directory) or a postgres:// URL".into()),
     }
+}
+
+/// Empty: not set.
+pub(super) fn optional_path(value: &str) -> Option<PathBuf> {
+    (!value.is_empty()).then(|| PathBuf::from(value))
+}
+
+/// What this machine calls itself.
+pub(super) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Empty: not set.
@@ -125,6 +138,12 @@ pub(super) fn duration(value: &str) -> Parsed<Duration> {
         _ => return Err(FORM.to_owned()),
     };
     count.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(|| "is too long".to_owned())
+}
+
+pub(super) fn duration_between(value: &str, least: Duration, most: Duration) -> Parsed<Duration> {
+    let span = duration(value)?;
+    let inside = (least..=most).contains(&span);
+    if inside { Ok(span) } else { Err(format!("must be from {}s to {}s", least.as_secs(), most.as_secs())) }
 }
 
 pub(super) fn duration_or_off(value: &str) -> Parsed<Option<Duration>> {

@@ -2,12 +2,14 @@
 #![allow(clippy::unit_arg, reason = "one assignment a line keeps the table a table")]
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use postrider_core::signing::Secret;
 
 use super::parse::{self, Parsed};
 use super::{Checked, LogFormat};
 use crate::sealing::MasterKey;
+use crate::store::postgres;
 
 /// One switch of the operator.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub struct Setting {
     pub help: &'static str,
     /// Masked wherever it is shown; has no flag, since other users see the flags of a process.
     pub secret: bool,
+    /// How a value is shown that holds a secret within; by itself the text as it is.
+    pub shown: fn(&str) -> String,
     /// A further variable that is read when ours is not set, because a standard names it.
     pub standard_variable: Option<&'static str>,
     apply: fn(&mut Checked, &str) -> Parsed<()>,
@@ -54,6 +58,7 @@ const PLAIN: Setting = Setting {
     value: "",
     help: "",
     secret: false,
+    shown: str::to_owned,
     standard_variable: None,
     apply: |_, _| Ok(()),
 };
@@ -79,16 +84,69 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         name: "store",
         default: "embedded",
-        value: "embedded",
-        help: "Where everything is kept. This version has the embedded SQLite store in the data directory only.",
-        apply: |_, value| parse::store(value),
+        value: "embedded|postgres://…",
+        help: "Where everything is kept: the embedded SQLite store in the data directory, or a PostgreSQL database \
+               (14 or newer) that any number of nodes share: postgres://user:password@host/database?sslmode=verify-full.",
+        shown: postgres::masked,
+        apply: |checked, value| Ok(checked.config.store = parse::store(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "store_ca_file",
+        value: "file",
+        help: "PEM file with the certificate authorities that vouch for PostgreSQL's server, instead of the system's.",
+        apply: |checked, value| Ok(checked.with_postgres(|store| store.ca_file = parse::optional_path(value))),
+        ..PLAIN
+    },
+    Setting {
+        name: "store_connections",
+        default: "12",
+        value: "count",
+        help: "Connections of this node to PostgreSQL, at most; three more are for its session.",
+        apply: |checked, value| {
+            let count = parse::number(value, postgres::CONNECTIONS_MIN as u32, 1000)? as usize;
+            Ok(checked.with_postgres(|store| store.connections = count))
+        },
+        ..PLAIN
+    },
+    Setting {
+        name: "node_name",
+        value: "text",
+        help: "Name of this node where nodes are listed. When not set, the machine's host name. PostgreSQL only.",
+        apply: |checked, value| {
+            let name = if value.is_empty() { parse::host_name() } else { value.to_owned() };
+            Ok(checked.with_postgres(|store| store.name = name))
+        },
+        ..PLAIN
+    },
+    Setting {
+        name: "node_ttl",
+        default: "15s",
+        value: "duration",
+        help: "Others take over the deliveries of a node that has given no sign of life for so long; from 2s to 10m. \
+               PostgreSQL only.",
+        apply: |checked, value| {
+            let ttl = parse::duration_between(value, Duration::from_secs(2), Duration::from_secs(600))?;
+            Ok(checked.with_postgres(|store| store.ttl = ttl))
+        },
+        ..PLAIN
+    },
+    Setting {
+        name: "auto_migrate",
+        default: "true",
+        value: "true|false",
+        help: "Bring PostgreSQL's schema to this version at start. When false, `postrider migrate` must have done it.",
+        apply: |checked, value| {
+            let auto_migrate = parse::switch(value)?;
+            Ok(checked.with_postgres(|store| store.auto_migrate = auto_migrate))
+        },
         ..PLAIN
     },
     Setting {
         name: "admin_key",
         value: "text",
         help: "Platform admin key. When not set, one is generated once into <data>/admin.key (mode 0600) and shown at \
-               the first start.",
+               the first start. Nodes that share a PostgreSQL should share it too.",
         secret: true,
         apply: |checked, value| Ok(checked.admin_key = parse::admin_key(value)?.map(Secret::new)),
         ..PLAIN
@@ -97,7 +155,8 @@ pub static SETTINGS: &[Setting] = &[
         name: "master_key",
         value: "base64 of 32 bytes",
         help: "Key that wraps the key with which secrets are encrypted at rest. When not set, one is generated once \
-               into <data>/master.key (mode 0600). `postrider keys generate-master` prints a fresh one.",
+               into <data>/master.key (mode 0600). `postrider keys generate-master` prints a fresh one. With PostgreSQL it \
+               must be set, the same on every node.",
         secret: true,
         apply: |checked, value| {
             let parsed = (!value.is_empty()).then(|| MasterKey::parse(value, "POSTRIDER_MASTER_KEY"));

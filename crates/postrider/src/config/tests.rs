@@ -44,6 +44,11 @@ fn every_switch_takes_a_good_value_from_its_variable() {
         ("POSTRIDER_LISTEN", "localhost:9000"),
         ("POSTRIDER_DATA", "/var/lib/postrider"),
         ("POSTRIDER_STORE", "embedded"),
+        ("POSTRIDER_STORE_CA_FILE", "/c.pem"),
+        ("POSTRIDER_STORE_CONNECTIONS", "8"),
+        ("POSTRIDER_NODE_NAME", "a"),
+        ("POSTRIDER_NODE_TTL", "30s"),
+        ("POSTRIDER_AUTO_MIGRATE", "no"),
         ("POSTRIDER_ADMIN_KEY", "an-admin-key"),
         ("POSTRIDER_MASTER_KEY", &master),
         ("POSTRIDER_PUBLIC_URL", "https://hooks.example.com"),
@@ -112,6 +117,9 @@ fn every_switch_refuses_a_bad_value_by_name() {
         ("POSTRIDER_SHUTDOWN_GRACE", "20"),
         ("POSTRIDER_AUTO_DISABLE_AFTER", "never"),
         ("POSTRIDER_API_RATE", "-1"),
+        ("POSTRIDER_STORE_CONNECTIONS", "1"),
+        ("POSTRIDER_NODE_TTL", "1s"),
+        ("POSTRIDER_AUTO_MIGRATE", "perhaps"),
         ("POSTRIDER_DISPATCH_THREADS", "0"),
         ("POSTRIDER_LOG", "postrider=loud"),
         ("POSTRIDER_LOG_FORMAT", "xml"),
@@ -123,10 +131,60 @@ fn every_switch_refuses_a_bad_value_by_name() {
     }
 }
 
+/// A URL whose password must never be seen.
+const POSTGRES: &str = "postgres://rider:hunter2@db.internal/postrider?sslmode=verify-full";
+
 #[test]
-fn postgresql_is_refused_with_what_to_do_instead() {
-    let message = refusal("POSTRIDER_STORE", "postgres://db/postrider");
-    assert!(message.contains("PostgreSQL is not in this version"), "{message}");
+fn a_postgresql_url_is_taken_with_what_belongs_to_it() {
+    let loaded = variables(&[
+        ("POSTRIDER_STORE", POSTGRES),
+        ("POSTRIDER_STORE_CA_FILE", "/etc/ca.pem"),
+        ("POSTRIDER_STORE_CONNECTIONS", "20"),
+        ("POSTRIDER_NODE_TTL", "5s"),
+        ("POSTRIDER_NODE_NAME", "node-a"),
+        ("POSTRIDER_AUTO_MIGRATE", "false"),
+    ])
+    .load()
+    .unwrap();
+    let store = loaded.checked.store().unwrap();
+    assert_eq!(store.ca_file.as_deref(), Some(std::path::Path::new("/etc/ca.pem")));
+    assert_eq!((store.connections, store.ttl, &*store.name), (20, Duration::from_secs(5), "node-a"));
+    assert!(!store.auto_migrate);
+
+    let plain = variables(&[("POSTRIDER_STORE", POSTGRES)]).load().unwrap();
+    let store = plain.checked.store().unwrap();
+    assert_eq!((store.connections, store.ttl, store.auto_migrate), (postgres::CONNECTIONS, postgres::TTL, true));
+    assert!(!store.name.is_empty(), "the host's name");
+}
+
+#[test]
+fn the_password_of_the_store_is_shown_nowhere() {
+    let loaded = variables(&[("POSTRIDER_STORE", POSTGRES)]).load().unwrap();
+    let shown = [loaded.print(), loaded.print_json().to_string(), format!("{:?}", loaded.checked)];
+    for text in shown {
+        assert!(!text.contains("hunter2") && text.contains("rider:****@db.internal"), "{text}");
+    }
+    for wrong in ["postgres://rider:hunter2@db:port/x", "mysql://rider:hunter2@db/x", "rider:hunter2@db/x"] {
+        let message = refusal("POSTRIDER_STORE", wrong);
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+}
+
+#[test]
+fn nodes_need_a_common_master_key_and_no_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let open = |master: Option<&str>| {
+        let mut pairs = vec![("POSTRIDER_STORE", POSTGRES), ("POSTRIDER_ADMIN_KEY", "admin")];
+        pairs.push(("POSTRIDER_DATA", data.to_str().unwrap()));
+        pairs.extend(master.map(|master| ("POSTRIDER_MASTER_KEY", master)));
+        variables(&pairs).load().unwrap().checked.open(&System)
+    };
+    let message = open(None).unwrap_err().to_string();
+    assert!(message.contains("POSTRIDER_MASTER_KEY is not set"), "{message}");
+    let master = MasterKey::new([3; 32], "").encoded();
+    assert!(open(Some(&master)).unwrap().warnings.is_empty());
+    assert!(!data.exists());
 }
 
 #[test]

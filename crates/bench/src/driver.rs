@@ -59,7 +59,7 @@ pub(crate) struct Plan {
     pub(crate) events_max: u64,
 }
 
-/// Publishes to one server for as long as that lives, over any number of [`Plan`]s.
+/// Publishes to the nodes of one deployment, to all of them alike, for as long as it lives, over any number of [`Plan`]s.
 #[derive(Debug)]
 pub(crate) struct Driver {
     shared: Rc<Shared>,
@@ -76,7 +76,7 @@ pub(crate) struct Running {
 
 #[derive(Debug)]
 struct Shared {
-    server: SocketAddr,
+    servers: Vec<SocketAddr>,
     tenants: Vec<Account>,
     turn: Cell<usize>,
     events: Cell<u64>,
@@ -110,10 +110,10 @@ pub(crate) struct Seen {
 }
 
 impl Driver {
-    pub(crate) fn new(server: SocketAddr, tenants: Vec<Tenant>) -> Driver {
+    pub(crate) fn new(servers: Vec<SocketAddr>, tenants: Vec<Tenant>) -> Driver {
         let account = |tenant| Account { tenant, next_sequence: Cell::new(0), accepted: RefCell::default() };
         let shared = Shared {
-            server,
+            servers,
             tenants: tenants.into_iter().map(account).collect(),
             turn: Cell::new(0),
             events: Cell::new(0),
@@ -145,14 +145,14 @@ impl Driver {
             Pace::Closed { .. } => None,
         };
         let mut senders = Vec::new();
-        for _ in 0..plan.connections {
-            let connection = Connection::open(shared.server).await.context("cannot connect to the server")?;
+        for server in shared.servers.clone().into_iter().cycle().take(plan.connections) {
+            let connection = Connection::open(server).await.context("cannot connect to the server")?;
             let gate = match (plan.pace, &pacer) {
                 (_, Some(pacer)) => Gate::Ticks(pacer.ticks()),
                 (Pace::Closed { outstanding_max }, None) => Gate::Room { outstanding_max },
                 (Pace::Fixed { .. }, None) => bail!("a fixed pace has a pacer"),
             };
-            senders.push(tokio::task::spawn_local(Rc::clone(&shared).send(connection, *plan, gate)));
+            senders.push(tokio::task::spawn_local(Rc::clone(&shared).send(server, connection, *plan, gate)));
         }
         Ok(Running { shared, senders, counting, pacer })
     }
@@ -261,8 +261,8 @@ impl Shared {
     }
 
     /// One connection: a turn, a request, an answer, again.
-    async fn send(self: Rc<Self>, mut connection: Connection, plan: Plan, gate: Gate) {
-        let host = self.server.to_string();
+    async fn send(self: Rc<Self>, server: SocketAddr, mut connection: Connection, plan: Plan, gate: Gate) {
+        let host = server.to_string();
         let mut requests: Vec<Request> =
             self.tenants.iter().map(|account| Request::new(&host, &account.tenant.key, plan.batch)).collect();
         let mut failures = 0;
@@ -287,7 +287,7 @@ impl Shared {
                     failures += 1;
                     self.refuse(plan.batch, error.to_string());
                     tokio::time::sleep(REST).await;
-                    if let Ok(fresh) = Connection::open(self.server).await {
+                    if let Ok(fresh) = Connection::open(server).await {
                         connection = fresh;
                     }
                 }

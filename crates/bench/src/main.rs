@@ -6,12 +6,14 @@
 
 mod ceilings;
 mod clock;
+mod database;
 mod disk;
 mod driver;
 mod latency;
 mod ledger;
 mod machine;
 mod payload;
+mod pending;
 mod process;
 mod progress;
 mod report;
@@ -31,7 +33,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 
-use crate::scenario::{Bench, Scenario, Settings};
+use crate::scenario::{Bench, Scenario, Settings, Stores};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -45,6 +47,9 @@ struct Arguments {
     /// Three seconds a scenario and a short history: a check, not a result
     #[arg(long)]
     quick: bool,
+    /// The stores to measure
+    #[arg(long, value_enum, default_value = "both")]
+    store: Stores,
     /// Only this scenario (may be repeated)
     #[arg(long, value_name = "NAME")]
     scenario: Vec<Scenario>,
@@ -60,6 +65,9 @@ struct Arguments {
     /// Events of history for the history scenario (default: 1,000,000; quick: 50,000)
     #[arg(long)]
     history: Option<u64>,
+    /// Pending deliveries for the pending scenario (default: 5,000,000; quick: 100,000)
+    #[arg(long)]
+    pending: Option<u64>,
     /// Where the results are written (default: docs/benchmarks.md after a full run, nowhere otherwise)
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -123,7 +131,8 @@ fn measure(arguments: Arguments) -> Result<ExitCode> {
         Some(server) => server.canonicalize().with_context(|| format!("no server at {}", server.display()))?,
         None => build(&repository, beside)?,
     };
-    let full = !arguments.quick && arguments.scenario.is_empty() && arguments.seconds.is_none();
+    let whole = arguments.scenario.is_empty() && arguments.seconds.is_none() && arguments.store == Stores::Both;
+    let full = !arguments.quick && whole;
     let out = arguments.out.clone().or_else(|| full.then(|| repository.join("docs/benchmarks.md")));
     let settings = Settings {
         quick: arguments.quick,
@@ -131,6 +140,8 @@ fn measure(arguments: Arguments) -> Result<ExitCode> {
         connections: arguments.connections,
         outstanding: arguments.outstanding,
         history: arguments.history.unwrap_or(if arguments.quick { 50_000 } else { 1_000_000 }),
+        pending: arguments.pending.unwrap_or(if arguments.quick { 100_000 } else { 5_000_000 }),
+        stores: arguments.store,
     };
     // The data directories lie beside the program: on the disk of the repository and not in memory.
     let bench = Bench::new(settings, binary, beside.to_owned(), &repository)?;

@@ -3,7 +3,10 @@
 use std::fmt::Write;
 
 use crate::ceilings::Ceiling;
+use crate::database::Database;
+use crate::pending::Pending;
 use crate::scenario::Results;
+use crate::server::Store;
 use crate::session::Measurement;
 
 /// With more than this share of the cores busy with other work, absolute figures mean little.
@@ -32,6 +35,9 @@ pub(crate) fn text(results: &Results) -> String {
     for line in comparisons(results) {
         let _ = writeln!(out, "{line}");
     }
+    if let Some(pending) = &results.pending {
+        let _ = writeln!(out, "{}", waiting(pending));
+    }
     for promise in promises(results) {
         let mark = if promise.kept { "kept  " } else { "MISSED" };
         let _ = writeln!(out, "{mark}  {}: {} (promised {})", promise.what, promise.measured, promise.promised);
@@ -53,6 +59,9 @@ pub(crate) fn document(results: &Results) -> String {
     }
     for (title, columns) in [("Rates and latency", rates()), ("Cost", costs())] {
         let _ = write!(out, "\n### {title}\n\n{}", markdown(&rows(&columns, results)));
+    }
+    if let Some(pending) = &results.pending {
+        out.push_str(&waiting(pending));
     }
     out.push_str("\n### Comparisons and promises\n\n");
     for line in comparisons(results) {
@@ -84,6 +93,9 @@ fn circumstances(results: &Results) -> Vec<String> {
         format!("{}, {} cores, {:.0} GiB, Linux {}", machine.cpu, machine.cores, machine.memory_gib, machine.kernel),
         format!("flush before and after the run: {}", flush.join("; ")),
     ];
+    if results.measurements.iter().any(|one| one.store == Store::Postgres) {
+        lines.push(Database::describe());
+    }
     lines.extend(ceilings(results));
     lines
 }
@@ -122,16 +134,24 @@ fn costs() -> Columns {
         ("scenario", |one, _| one.title.clone()),
         ("deliveries", |one, _| thousands(one.delivered as f64)),
         ("server CPU s/10,000", |one, _| format!("{:.2}", one.server_cpu_seconds_per_10k)),
+        ("database", |one, _| one.database_cpu_seconds_per_10k.map_or("–".to_owned(), |cpu| format!("{cpu:.2}"))),
+        ("together", |one, _| format!("{:.2}", together(one))),
         ("driver µs", |one, _| format!("{:.1}", one.driver_cpu_us_per_event)),
         ("sink µs", |one, _| format!("{:.1}", one.sink_cpu_us_per_delivery)),
         ("others' cores", |one, _| format!("{:.2}", one.cores_of_others)),
         ("peak RSS MB", |one, _| format!("{:.0}", one.peak_memory_bytes as f64 / 1e6)),
         ("disk B each", |one, _| thousands(one.disk_bytes_per_delivery)),
+        ("WAL B each", |one, _| one.wal_bytes_per_delivery.map_or("–".to_owned(), thousands)),
         ("settled B each", |one, _| one.settled_bytes_per_delivery.map_or("–".to_owned(), thousands)),
         ("refused", |one, _| one.refused.to_string()),
         ("twice", |one, _| one.duplicates.to_string()),
         ("lost", |one, _| one.losses.to_string()),
     ]
+}
+
+/// CPU seconds per 10,000 deliveries of server and database.
+fn together(one: &Measurement) -> f64 {
+    one.server_cpu_seconds_per_10k + one.database_cpu_seconds_per_10k.unwrap_or_default()
 }
 
 fn accept_ceiling(one: &Measurement, all: &Results) -> f64 {
@@ -155,6 +175,37 @@ fn comparisons(results: &Results) -> Vec<String> {
     lines
 }
 
+/// What many waiting deliveries cost.
+fn waiting(pending: &Pending) -> String {
+    let [few, many, after] = pending.memory_bytes.map(|bytes| format!("{:.0} MB", bytes as f64 / 1e6));
+    let mut out = format!(
+        "\n### {} waiting deliveries of {} webhooks on PostgreSQL\n\n- peak memory of the node: {few} with few, {many} \
+         with all of them waiting, {after} for the one that took them over\n- takeover after `kill -9`, the time to live \
+         included: {:.1} s\n\n",
+        thousands(pending.rows as f64),
+        pending.webhooks,
+        pending.takeover_seconds
+    );
+    let headings = ["statement", "calls", "ms, few", "ms, many", "rows", "buffers, few", "buffers, many"];
+    let mut table = vec![headings.map(str::to_owned).to_vec()];
+    for one in &pending.statements {
+        table.push(vec![
+            format!("`{}`", one.text.replace('|', "\\|")),
+            one.many.calls.to_string(),
+            format!("{:.3}", one.few.mean_ms),
+            format!("{:.3}", one.many.mean_ms),
+            format!("{:.1}", one.many.rows_per_call),
+            format!("{:.0}", one.few.buffers_per_call),
+            format!("{:.0}", one.many.buffers_per_call),
+        ]);
+    }
+    out.push_str(&markdown(&table));
+    for plan in &pending.plans {
+        let _ = write!(out, "\n```\n{plan}\n```\n");
+    }
+    out
+}
+
 fn promises(results: &Results) -> Vec<Promise> {
     let find = |title: &str| results.measurements.iter().find(|one| one.title == title);
     let mut promises = Vec::new();
@@ -174,6 +225,12 @@ fn promises(results: &Results) -> Vec<Promise> {
         let (p50, p99) = (calm.latency.p50_ms, calm.latency.p99_ms);
         promise("latency p50 at 100/s", "≤ 2 ms".to_owned(), format!("{p50:.2} ms"), p50 <= 2.0);
         promise("latency p99 at 100/s", "≤ 6 ms".to_owned(), format!("{p99:.2} ms"), p99 <= 6.0);
+    }
+    if let Some(peak) = find("PostgreSQL: fan-out 1, peak") {
+        let (rate, cpu) = (peak.delivered_per_second, together(peak));
+        promise("PostgreSQL, one node: deliveries a second", "≥ 9,000".to_owned(), thousands(rate), rate >= 9_000.0);
+        let what = "PostgreSQL: CPU s per 10,000, server and database";
+        promise(what, "≤ 1.6".to_owned(), format!("{cpu:.2}"), cpu <= 1.6);
     }
     if let Some(filled) = results.comparisons.iter().find(|one| one.what.starts_with("history")) {
         promise("peak with history", "≥ 80 % of empty".to_owned(), percent(filled.ratio, 1.0), filled.ratio >= 0.8);

@@ -1,7 +1,7 @@
 //! The scenarios, in the order of a full run, and what they need of each other.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -11,21 +11,27 @@ use crate::ceilings::{Ceiling, Delivered};
 use crate::disk;
 use crate::driver::{Driver, Pace, Plan, Tenant};
 use crate::machine::Machine;
+use crate::pending::{self, Pending};
 use crate::process::{self, Helper};
 use crate::progress::Progress;
 use crate::report;
-use crate::server::Shape;
+use crate::server::{Deployment, Shape, Store};
 use crate::session::{Measurement, Session, Stretch};
 use crate::sink::{Behaviour, Expectation, Sink, Window};
 
 const TENANTS: usize = 50;
 const BATCH: usize = 100;
+/// Deliveries outstanding where reading parked ones back is measured.
+const BACKLOG: u64 = 50_000;
 /// The share of the peak at which latency under load is measured.
 const BUSY: f64 = 0.7;
 /// At peak one signature in so many is checked, so that the sink does not take the server's share of the cores.
 const VERIFY_AT_PEAK: u64 = 16;
 /// Any key does for the deliver-only ceiling.
 const CEILING_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// What titles of measurements on PostgreSQL start with.
+pub(crate) const ON_POSTGRES: &str = "PostgreSQL: ";
 
 /// One kind of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -48,6 +54,39 @@ pub(crate) enum Scenario {
     Batch,
     /// The peak on an empty store and again after a million events
     History,
+    /// The peak of one, two and three nodes on one database (PostgreSQL)
+    Nodes,
+    /// The peak and a backlog beside five million pending deliveries, and their takeover (PostgreSQL)
+    Pending,
+}
+
+impl Scenario {
+    /// What a sick endpoint does to others is the pipeline's doing, which is the same on both stores.
+    fn is_for(self, store: Store) -> bool {
+        match self {
+            Scenario::Nodes | Scenario::Pending => store == Store::Postgres,
+            Scenario::Hanging | Scenario::HangingAndFailing => store == Store::Embedded,
+            _ => true,
+        }
+    }
+}
+
+/// Which stores a run measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Stores {
+    Embedded,
+    Postgres,
+    Both,
+}
+
+impl Stores {
+    fn each(self) -> &'static [Store] {
+        match self {
+            Stores::Embedded => &[Store::Embedded],
+            Stores::Postgres => &[Store::Postgres],
+            Stores::Both => &[Store::Embedded, Store::Postgres],
+        }
+    }
 }
 
 /// How a run was asked to be.
@@ -58,6 +97,8 @@ pub(crate) struct Settings {
     pub(crate) connections: usize,
     pub(crate) outstanding: u64,
     pub(crate) history: u64,
+    pub(crate) pending: u64,
+    pub(crate) stores: Stores,
 }
 
 /// The best this machine can do, measured in the same run.
@@ -85,6 +126,8 @@ pub(crate) struct Results {
     pub(crate) ceilings: Ceilings,
     pub(crate) measurements: Vec<Measurement>,
     pub(crate) comparisons: Vec<Comparison>,
+    /// Of the scenario with many pending deliveries.
+    pub(crate) pending: Option<Pending>,
     /// Why scenarios ended without a figure.
     pub(crate) broken_off: Vec<String>,
 }
@@ -108,6 +151,8 @@ pub(crate) struct Bench {
     scratch: PathBuf,
     progress: Progress,
     results: Results,
+    /// The one that is measured now.
+    store: Store,
     /// Peak of one tenant with one webhook, once known.
     peak: Option<Measurement>,
     /// Fifty tenants, all well: at peak and at 70 % of it, once known.
@@ -127,17 +172,23 @@ impl Bench {
             ceilings: Ceilings::default(),
             measurements: Vec::new(),
             comparisons: Vec::new(),
+            pending: None,
             broken_off: Vec::new(),
         };
-        Ok(Bench { settings, binary, scratch, progress: Progress::new(), results, peak: None, all_well: None })
+        let (store, progress) = (Store::Embedded, Progress::new());
+        Ok(Bench { settings, binary, scratch, progress, results, store, peak: None, all_well: None })
     }
 
     /// The ceilings, then `scenarios` (all if none is named).
     pub(crate) async fn run(mut self, scenarios: &[Scenario]) -> Result<Results> {
         let mut sink = Sink::start(TENANTS).await?;
         self.measure_ceilings(&mut sink).await?;
-        for scenario in Scenario::value_variants() {
-            if scenarios.is_empty() || scenarios.contains(scenario) {
+        let chosen = |store: Store, scenario: Scenario| {
+            scenario.is_for(store) && (scenarios.is_empty() || scenarios.contains(&scenario))
+        };
+        for store in self.settings.stores.each() {
+            (self.store, self.peak, self.all_well) = (*store, None, None);
+            for scenario in Scenario::value_variants().iter().filter(|scenario| chosen(*store, **scenario)) {
                 // One scenario that breaks off must not take the figures of the others with it.
                 if let Err(error) = self.run_one(*scenario, &mut sink).await {
                     self.progress.say(&format!("{error:#}"));
@@ -163,12 +214,14 @@ impl Bench {
             }
             Scenario::Batch => self.peak_alone("batches of 100, peak", ONE.clone(), BATCH, sink).await,
             Scenario::History => self.history(sink).await,
+            Scenario::Nodes => self.nodes(sink).await,
+            Scenario::Pending => self.pending(sink).await,
         }
     }
 
     async fn peak_alone(&mut self, title: &str, shape: Shape, batch: usize, sink: &mut Sink) -> Result<()> {
         let stretch = self.at_peak(title, &shape, batch, 30);
-        let mut session = Session::start(&self.binary, &self.scratch, shape, sink, &self.progress).await?;
+        let mut session = Session::start(&self.deployment(1), shape, sink, &self.progress).await?;
         let mut peak = session.measure(&stretch).await?;
         session.finish(&mut peak).await?;
         self.note(peak);
@@ -181,7 +234,7 @@ impl Bench {
             return Ok(peak.clone());
         }
         let stretch = self.at_peak("fan-out 1, peak", &ONE, 1, seconds);
-        let mut session = Session::start(&self.binary, &self.scratch, ONE.clone(), sink, &self.progress).await?;
+        let mut session = Session::start(&self.deployment(1), ONE.clone(), sink, &self.progress).await?;
         let mut peak = session.measure(&stretch).await?;
         session.finish(&mut peak).await?;
         self.note(peak.clone());
@@ -194,7 +247,7 @@ impl Bench {
         let calm = self.at_rate("fan-out 1, 100/s", 100.0, 30);
         let rate = (peak * BUSY).round();
         let busy = self.at_rate(&format!("fan-out 1, {rate}/s (70 % of peak)"), rate, 30);
-        let mut session = Session::start(&self.binary, &self.scratch, ONE.clone(), sink, &self.progress).await?;
+        let mut session = Session::start(&self.deployment(1), ONE.clone(), sink, &self.progress).await?;
         let calm = session.measure(&calm).await?;
         let mut busy = session.measure(&busy).await?;
         session.finish(&mut busy).await?;
@@ -235,7 +288,7 @@ impl Bench {
     ) -> Result<(Measurement, Measurement)> {
         let shape = Shape { tenants: TENANTS, fan_out: 1, sick: sick.to_vec() };
         let stretch = self.at_peak(&format!("{title}, peak"), &shape, 1, 30);
-        let mut session = Session::start(&self.binary, &self.scratch, shape, sink, &self.progress).await?;
+        let mut session = Session::start(&self.deployment(1), shape, sink, &self.progress).await?;
         let peak = session.measure(&stretch).await?;
         let rate = rate.unwrap_or((peak.accepted_per_second * BUSY).round());
         let mut busy = session.measure(&self.at_rate(&format!("{title}, {rate}/s"), rate, 20)).await?;
@@ -245,9 +298,71 @@ impl Bench {
         Ok((peak, busy))
     }
 
+    /// The same load on one, two and three nodes; all share this machine with each other and with the database.
+    async fn nodes(&mut self, sink: &mut Sink) -> Result<()> {
+        for nodes in 1..=3 {
+            let stretch = self.at_peak(&format!("{nodes} on one database, peak"), &ONE, 1, 30);
+            let mut session = Session::start(&self.deployment(nodes), ONE.clone(), sink, &self.progress).await?;
+            let mut peak = session.measure(&stretch).await?;
+            session.finish(&mut peak).await?;
+            self.note(peak);
+        }
+        Ok(())
+    }
+
+    /// The peak, and a backlog that is parked and read back, with few and with many deliveries waiting; then the takeover
+    /// of those many.
+    async fn pending(&mut self, sink: &mut Sink) -> Result<()> {
+        let rows = self.settings.pending;
+        let deployment = Deployment { settings: &pending::SETTINGS, ..self.deployment(1) };
+        let mut session = Session::start(&deployment, ONE.clone(), sink, &self.progress).await?;
+        let client = session.database()?.connect().await?;
+        session.server().make_idle_webhooks().await?;
+        pending::open_books(&client).await?;
+        let mut noted = Vec::new();
+        noted.extend(self.peak_and_backlog("few waiting", &mut session).await?);
+        let (few, few_memory) = (pending::read_books(&client).await?, session.server().peak_memory_bytes()?);
+
+        self.progress.say(&format!("loading {rows} waiting deliveries"));
+        pending::load(&client, rows).await?;
+        pending::reset_books(&client).await?;
+        noted.extend(self.peak_and_backlog(&format!("{rows} waiting"), &mut session).await?);
+        let (many, many_memory) = (pending::read_books(&client).await?, session.server().peak_memory_bytes()?);
+        let ratio = noted[2].delivered_per_second / noted[0].delivered_per_second;
+        let compared = Comparison { what: format!("{ON_POSTGRES}peak beside {rows} waiting ÷ beside few"), ratio };
+
+        pending::show_plans(&client).await?;
+        session.fill(20_000).await?;
+        session.server().kill();
+        let killed = Instant::now();
+        session.server().start_node().await?;
+        pending::taken_over(session.database()?, &self.progress).await?;
+        let found = Pending {
+            rows,
+            webhooks: pending::IDLE_TENANTS * pending::IDLE_WEBHOOKS,
+            memory_bytes: [few_memory, many_memory, session.server().peak_memory_bytes()?],
+            takeover_seconds: killed.elapsed().as_secs_f64(),
+            statements: pending::compare(&few, &many),
+            plans: pending::plans(&session.database()?.log()),
+        };
+        session.server().stop().await?;
+        noted.into_iter().for_each(|one| self.note(one));
+        self.results.comparisons.push(compared);
+        self.results.pending = Some(found);
+        Ok(())
+    }
+
+    async fn peak_and_backlog(&self, title: &str, session: &mut Session<'_>) -> Result<[Measurement; 2]> {
+        let peak = session.measure(&self.at_peak(&format!("{title}, peak"), &ONE, 1, 20)).await?;
+        // Far more than a lane keeps in memory, so that most of it is parked and read back.
+        let pace = Pace::Closed { outstanding_max: BACKLOG };
+        let backlog = self.stretch(&format!("{title}, backlog of {BACKLOG}"), pace, BATCH, VERIFY_AT_PEAK, 20);
+        Ok([peak, session.measure(&backlog).await?])
+    }
+
     async fn history(&mut self, sink: &mut Sink) -> Result<()> {
         let before = self.at_peak("history: empty store, peak", &ONE, 1, 20);
-        let mut session = Session::start(&self.binary, &self.scratch, ONE.clone(), sink, &self.progress).await?;
+        let mut session = Session::start(&self.deployment(1), ONE.clone(), sink, &self.progress).await?;
         let before = session.measure(&before).await?;
         session.fill(self.settings.history.saturating_sub(before.delivered)).await?;
         let mut after = session.measure(&self.at_peak("history: filled store, peak", &ONE, 1, 30)).await?;
@@ -274,6 +389,10 @@ impl Bench {
         self.results.measurements.push(measurement);
     }
 
+    fn deployment(&self, nodes: usize) -> Deployment<'_> {
+        Deployment { binary: &self.binary, scratch: &self.scratch, store: self.store, nodes, settings: &[] }
+    }
+
     fn at_peak(&self, title: &str, shape: &Shape, batch: usize, seconds: u64) -> Stretch {
         let outstanding_max = self.settings.outstanding * shape.fan_out as u64;
         self.stretch(title, Pace::Closed { outstanding_max }, batch, VERIFY_AT_PEAK, seconds)
@@ -285,8 +404,12 @@ impl Bench {
 
     fn stretch(&self, title: &str, pace: Pace, batch: usize, verify_one_in: u64, seconds: u64) -> Stretch {
         let seconds = self.settings.seconds.unwrap_or(if self.settings.quick { 3 } else { seconds });
+        let title = match self.store {
+            Store::Embedded => title.to_owned(),
+            Store::Postgres => format!("{ON_POSTGRES}{title}"),
+        };
         Stretch {
-            title: title.to_owned(),
+            title,
             pace,
             connections: self.connections(batch),
             batch,
@@ -322,7 +445,7 @@ impl Bench {
     async fn accept_ceiling(&self, batch: usize, measured: Duration) -> Result<Ceiling> {
         let mut server = Helper::start(&["accept-ceiling"])?;
         let nobody = Tenant { key: "sk_test_ceiling".to_owned(), webhooks: vec![], well: true };
-        let driver = Driver::new(server.first_line()?, vec![nobody]);
+        let driver = Driver::new(vec![server.first_line()?], vec![nobody]);
         let connections = self.connections(batch);
         let pace = Pace::Closed { outstanding_max: u64::MAX };
         let running = driver.start(&Plan { connections, batch, pace, events_max: u64::MAX }, None).await?;

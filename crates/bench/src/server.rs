@@ -1,23 +1,28 @@
 //! The server under test: the built `postrider`, as a child process with a fresh data directory, spoken to only over
 //! its public API.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::Deserialize;
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::database::Database;
 use crate::driver::Tenant;
+use crate::pending;
 use crate::process::{self, Owned};
 use crate::sink::{Behaviour, Expectation, Sink};
 use crate::wire::Connection;
 
 const ADMIN_KEY: &str = "bench-admin-key-0123456789abcdef";
+/// 32 bytes, in base64.
+const MASTER_KEY: &str = "YmVuY2gtbWFzdGVyLWtleS1vZi0zMi1ieXRlcyEhISE=";
 const START_MAX: Duration = Duration::from_secs(20);
 const STOP_MAX: Duration = Duration::from_secs(60);
 
@@ -37,12 +42,41 @@ impl Shape {
     }
 }
 
-/// A running server and its data.
+/// Where the server keeps everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Store {
+    Embedded,
+    Postgres,
+}
+
+/// What is started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deployment<'a> {
+    pub(crate) binary: &'a Path,
+    /// Data directories and clusters go below it.
+    pub(crate) scratch: &'a Path,
+    pub(crate) store: Store,
+    /// More than one on PostgreSQL only.
+    pub(crate) nodes: usize,
+    /// Settings of PostgreSQL beside the usual ones.
+    pub(crate) settings: &'a [(&'a str, &'a str)],
+}
+
+/// A running server, or several on one database, and their data.
 #[derive(Debug)]
 pub(crate) struct Server {
+    // Dropped in this order: nodes before their database.
+    nodes: Vec<Node>,
+    database: Option<Database>,
+    binary: PathBuf,
+    directory: TempDir,
+}
+
+#[derive(Debug)]
+struct Node {
     child: Owned,
     address: SocketAddr,
-    directory: TempDir,
 }
 
 #[derive(Deserialize)]
@@ -61,44 +95,68 @@ struct Hook {
 }
 
 impl Server {
-    /// Starts `binary` with its data below `scratch` and waits until it is ready.
-    pub(crate) async fn start(binary: &Path, scratch: &Path) -> Result<Server> {
-        let directory = tempfile::Builder::new().prefix("bench-").tempdir_in(scratch)?;
+    /// Starts the database if there is one, then the nodes, and waits until they are ready.
+    pub(crate) async fn start(deployment: &Deployment<'_>) -> Result<Server> {
+        let directory = tempfile::Builder::new().prefix("bench-").tempdir_in(deployment.scratch)?;
+        let database = match deployment.store {
+            Store::Embedded => None,
+            Store::Postgres => Some(Database::start(deployment.scratch, deployment.settings).await?),
+        };
+        let binary = deployment.binary.to_owned();
+        let mut server = Server { nodes: Vec::new(), database, binary, directory };
+        for _ in 0..deployment.nodes {
+            server.start_node().await?;
+        }
+        Ok(server)
+    }
+
+    pub(crate) async fn start_node(&mut self) -> Result<()> {
         // The port is free now and nobody else is expected to take it in the next millisecond.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let log = File::create(directory.path().join("server.log"))?;
-        let child = Command::new(binary)
+        let log = OpenOptions::new().create(true).append(true).open(self.directory.path().join("server.log"))?;
+        let mut command = Command::new(&self.binary);
+        command
             .arg("serve")
             // Whatever the user's shell sets for his own server is not to be measured.
             .env_clear()
-            .env("POSTRIDER_DATA", directory.path().join("data"))
+            .env("POSTRIDER_DATA", self.data().join(self.nodes.len().to_string()))
             .env("POSTRIDER_LISTEN", address.to_string())
             .env("POSTRIDER_ADMIN_KEY", ADMIN_KEY)
             .env("POSTRIDER_EGRESS_ALLOW", "127.0.0.0/8")
             .env("POSTRIDER_ALLOW_HTTP", "true")
             .env("POSTRIDER_API_RATE", "off")
-            .env("POSTRIDER_LOG", "warn")
-            .current_dir(directory.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("cannot start {}", binary.display()))?;
-        let mut server = Server { child: Owned(child), address, directory };
-        server.ready().await?;
-        Ok(server)
+            .env("POSTRIDER_LOG", "warn");
+        if let Some(database) = &self.database {
+            command.env("POSTRIDER_STORE", database.url()).env("POSTRIDER_MASTER_KEY", MASTER_KEY);
+        }
+        command.current_dir(self.directory.path()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().with_context(|| format!("cannot start {}", self.binary.display()))?;
+        self.nodes.push(Node { child: Owned(child), address });
+        self.ready().await
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    /// `kill -9` of all nodes.
+    pub(crate) fn kill(&mut self) {
+        self.nodes.clear();
     }
 
+    /// Of its nodes.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(|node| node.address).collect()
+    }
+
+    pub(crate) fn database(&self) -> Option<&Database> {
+        self.database.as_ref()
+    }
+
+    /// Of its own processes, without the database's.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        process::cpu_seconds(self.child.pid())
+        self.nodes.iter().map(|node| process::cpu_seconds(node.child.pid())).sum()
     }
 
+    /// Of all nodes together, without the database's.
     pub(crate) fn peak_memory_bytes(&self) -> Result<u64> {
-        process::peak_memory_bytes(self.child.pid())
+        self.nodes.iter().map(|node| process::peak_memory_bytes(node.child.pid())).sum()
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -114,7 +172,7 @@ impl Server {
 
     /// Creates tenants, keys and webhooks of `shape` and tells the sink what to expect.
     pub(crate) async fn set_up(&self, shape: &Shape, sink: &mut Sink) -> Result<Vec<Tenant>> {
-        let mut api = Connection::open(self.address).await?;
+        let mut api = Connection::open(self.nodes.first().context("there is a node")?.address).await?;
         let mut tenants = Vec::new();
         let mut expectations = Vec::new();
         for number in 0..shape.tenants {
@@ -134,24 +192,48 @@ impl Server {
             tenants.push(Tenant { key: key.key, webhooks, well: behaviour == Behaviour::Receives });
         }
         sink.expect(&expectations).await?;
+        // A change of configuration makes a node catch up with all that the others have changed before.
+        for node in self.nodes.iter().skip(1) {
+            let mut api = Connection::open(node.address).await?;
+            let name = format!("Known at {}", node.address);
+            let _: Created = api.call("POST", "/v1/tenants", ADMIN_KEY, &json!({ "name": name })).await?;
+        }
         Ok(tenants)
     }
 
-    /// SIGTERM, the promised clean exit, and the data directory it leaves.
-    pub(crate) async fn stop(self) -> Result<TempDir> {
-        let Server { child, directory, .. } = self;
-        let status = child.stop(STOP_MAX).await?;
-        ensure!(status.success(), "the server ended with {status} after SIGTERM");
-        Ok(directory)
+    /// Webhooks for which nothing is ever published.
+    pub(crate) async fn make_idle_webhooks(&self) -> Result<()> {
+        let mut api = Connection::open(self.nodes.first().context("there is a node")?.address).await?;
+        for number in 0..pending::IDLE_TENANTS {
+            let tenant = json!({ "name": format!("{}{number}", pending::IDLE) });
+            let tenant: Created = api.call("POST", "/v1/tenants", ADMIN_KEY, &tenant).await?;
+            for _ in 0..pending::IDLE_WEBHOOKS {
+                let hook = json!({ "tenant_id": tenant.id, "url": "http://127.0.0.1:9/", "events": ["never.ever"] });
+                let _: Hook = api.call("POST", "/v1/webhooks", ADMIN_KEY, &hook).await?;
+            }
+        }
+        Ok(())
     }
 
+    /// SIGTERM and the promised clean exit of every node; the database, if there is one, still runs.
+    pub(crate) async fn stop(&mut self) -> Result<()> {
+        for node in self.nodes.drain(..) {
+            let status = node.child.stop(STOP_MAX).await?;
+            ensure!(status.success(), "the server ended with {status} after SIGTERM");
+        }
+        Ok(())
+    }
+
+    /// Waits for the node that was started last.
     async fn ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + START_MAX;
+        let node = self.nodes.last_mut().context("a node was started")?;
+        let address = node.address;
         while Instant::now() < deadline {
-            if let Some(status) = self.child.ended()? {
+            if let Some(status) = node.child.ended()? {
                 bail!("the server ended at once ({status}):\n{}", self.log_tail());
             }
-            if let Ok(mut connection) = Connection::open(self.address).await
+            if let Ok(mut connection) = Connection::open(address).await
                 && connection.call_raw("GET", "/readyz", ADMIN_KEY, b"").await.is_ok()
             {
                 return Ok(());

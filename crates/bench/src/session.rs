@@ -1,18 +1,18 @@
 //! One server from start to stop, and the measurements taken of it in between.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::clock;
+use crate::database::Database;
 use crate::disk;
 use crate::driver::{Driver, Pace, Plan, Running};
 use crate::latency::Summary;
 use crate::process;
 use crate::progress::Progress;
-use crate::server::{Server, Shape};
+use crate::server::{Deployment, Server, Shape, Store};
 use crate::sink::{Report, Sink, Window};
 
 /// Undelivered events are given up as lost when nothing has arrived for this long.
@@ -40,6 +40,8 @@ pub(crate) struct Stretch {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Measurement {
     pub(crate) title: String,
+    pub(crate) store: Store,
+    pub(crate) nodes: usize,
     pub(crate) fan_out: usize,
     pub(crate) batch: usize,
     /// Events due per second, where that was fixed.
@@ -59,15 +61,19 @@ pub(crate) struct Measurement {
     pub(crate) driver_lateness: Summary,
     pub(crate) server_cpu_seconds: f64,
     pub(crate) server_cpu_seconds_per_10k: f64,
+    /// Of all processes of PostgreSQL.
+    pub(crate) database_cpu_seconds_per_10k: Option<f64>,
     pub(crate) driver_cpu_us_per_event: f64,
     pub(crate) sink_cpu_us_per_delivery: f64,
     /// Cores kept busy by anything else meanwhile: the machine's noise.
     pub(crate) cores_of_others: f64,
     /// Of the server's whole life so far.
     pub(crate) peak_memory_bytes: u64,
-    /// Data directory with its logs ÷ everything delivered so far.
+    /// Data directory with its logs, or tables and indexes of the database, ÷ everything delivered so far.
     pub(crate) disk_bytes_per_delivery: f64,
-    /// The same after a clean stop and a checkpoint; of the last measurement of a server only.
+    /// What PostgreSQL has written to its log ÷ everything delivered so far.
+    pub(crate) wal_bytes_per_delivery: Option<f64>,
+    /// The same after a clean stop and a checkpoint (or a vacuum); of the last measurement of a server only.
     pub(crate) settled_bytes_per_delivery: Option<f64>,
     pub(crate) refused: u64,
     pub(crate) first_refusal: Option<String>,
@@ -83,6 +89,8 @@ pub(crate) struct Session<'a> {
     driver: Driver,
     sink: &'a mut Sink,
     progress: &'a Progress,
+    store: Store,
+    nodes: usize,
     shape: Shape,
     /// Totals when the last measurement ended.
     before: Report,
@@ -97,6 +105,7 @@ struct Sample {
     accepted: u64,
     delivered: u64,
     server_cpu: f64,
+    database_cpu: f64,
     driver_cpu: f64,
     sink_cpu: f64,
     machine_busy: f64,
@@ -109,6 +118,7 @@ struct Spent {
     accepted: u64,
     delivered: u64,
     server_cpu: f64,
+    database_cpu: f64,
     driver_cpu: f64,
     sink_cpu: f64,
     others_cpu: f64,
@@ -117,6 +127,7 @@ struct Spent {
 impl Sample {
     fn until(&self, later: &Sample) -> Spent {
         let server_cpu = later.server_cpu - self.server_cpu;
+        let database_cpu = later.database_cpu - self.database_cpu;
         let driver_cpu = later.driver_cpu - self.driver_cpu;
         let sink_cpu = later.sink_cpu - self.sink_cpu;
         let busy = later.machine_busy - self.machine_busy;
@@ -125,27 +136,27 @@ impl Sample {
             accepted: later.accepted - self.accepted,
             delivered: later.delivered - self.delivered,
             server_cpu,
+            database_cpu,
             driver_cpu,
             sink_cpu,
-            others_cpu: (busy - server_cpu - driver_cpu - sink_cpu).max(0.0),
+            others_cpu: (busy - server_cpu - database_cpu - driver_cpu - sink_cpu).max(0.0),
         }
     }
 }
 
 impl<'a> Session<'a> {
-    /// Starts `binary` with a fresh store below `scratch` and sets `shape` up in it.
+    /// Starts `deployment` with a fresh store and sets `shape` up in it.
     pub(crate) async fn start(
-        binary: &Path,
-        scratch: &Path,
+        deployment: &Deployment<'_>,
         shape: Shape,
         sink: &'a mut Sink,
         progress: &'a Progress,
     ) -> Result<Session<'a>> {
-        let server = Server::start(binary, scratch).await?;
+        let server = Server::start(deployment).await?;
         let tenants = server.set_up(&shape, sink).await.with_context(|| server.log_tail())?;
-        let driver = Driver::new(server.address(), tenants);
-        let before = Report::default();
-        Ok(Session { server, driver, sink, progress, shape, before, losses_before: 0, refused_before: 0 })
+        let driver = Driver::new(server.addresses(), tenants);
+        let (before, store, nodes) = (Report::default(), deployment.store, deployment.nodes);
+        Ok(Session { server, driver, sink, progress, store, nodes, shape, before, losses_before: 0, refused_before: 0 })
     }
 
     /// Loads the server, waits until everything accepted has arrived, and reports.
@@ -198,13 +209,30 @@ impl<'a> Session<'a> {
     }
 
     /// Stops the server and completes the last of its measurements.
-    pub(crate) async fn finish(self, last: &mut Measurement) -> Result<()> {
+    pub(crate) async fn finish(mut self, last: &mut Measurement) -> Result<()> {
         let delivered = self.before.delivered;
-        let directory = self.server.stop().await?;
-        let data = directory.path().join("data");
-        disk::checkpoint_below(&data)?;
-        last.settled_bytes_per_delivery = Some(disk::bytes_below(&data)? as f64 / delivered as f64);
+        self.server.stop().await?;
+        let bytes = match self.server.database() {
+            None => {
+                disk::checkpoint_below(&self.server.data())?;
+                disk::bytes_below(&self.server.data())?
+            }
+            Some(database) => {
+                database.connect().await?.batch_execute("VACUUM").await?;
+                database.weight().await?.stored_bytes
+            }
+        };
+        last.settled_bytes_per_delivery = Some(bytes as f64 / delivered as f64);
         Ok(())
+    }
+
+    pub(crate) fn database(&self) -> Result<&Database> {
+        self.server.database().context("this scenario is for PostgreSQL")
+    }
+
+    /// For scenarios that look into the database or restart the server.
+    pub(crate) fn server(&mut self) -> &mut Server {
+        &mut self.server
     }
 
     async fn settle(&self, running: Running) -> Result<()> {
@@ -218,6 +246,7 @@ impl<'a> Session<'a> {
             accepted: self.driver.accepted(),
             delivered: self.driver.delivered(),
             server_cpu: self.server.cpu_seconds()?,
+            database_cpu: self.server.database().map_or(Ok(0.0), Database::cpu_seconds)?,
             driver_cpu: process::cpu_seconds(std::process::id())?,
             sink_cpu: process::cpu_seconds(self.sink.pid())?,
             machine_busy: process::machine_busy_seconds()?,
@@ -230,8 +259,17 @@ impl<'a> Session<'a> {
         let (refused, first_refusal) = self.driver.refused();
         let seen = self.driver.seen();
         let malformed = report.malformed - self.before.malformed;
+        let (stored_bytes, wal_bytes) = match self.server.database() {
+            None => (disk::bytes_below(&self.server.data())?, None),
+            Some(database) => {
+                let weight = database.weight().await?;
+                (weight.stored_bytes, Some(weight.wal_bytes))
+            }
+        };
         let measurement = Measurement {
             title: stretch.title.clone(),
+            store: self.store,
+            nodes: self.nodes,
             fan_out: self.shape.fan_out,
             batch: stretch.batch,
             rate: match stretch.pace {
@@ -249,11 +287,14 @@ impl<'a> Session<'a> {
             driver_lateness: seen.lateness,
             server_cpu_seconds: spent.server_cpu,
             server_cpu_seconds_per_10k: each(spent.server_cpu * 10_000.0, spent.delivered),
+            database_cpu_seconds_per_10k: (self.store == Store::Postgres)
+                .then(|| each(spent.database_cpu * 10_000.0, spent.delivered)),
             driver_cpu_us_per_event: each(spent.driver_cpu * 1e6, spent.accepted),
             sink_cpu_us_per_delivery: each(spent.sink_cpu * 1e6, spent.delivered),
             cores_of_others: spent.others_cpu / spent.seconds,
             peak_memory_bytes: self.server.peak_memory_bytes()?,
-            disk_bytes_per_delivery: each(disk::bytes_below(&self.server.data())? as f64, report.delivered),
+            disk_bytes_per_delivery: each(stored_bytes as f64, report.delivered),
+            wal_bytes_per_delivery: wal_bytes.map(|bytes| each(bytes as f64, report.delivered)),
             settled_bytes_per_delivery: None,
             refused: refused - self.refused_before,
             first_refusal,

@@ -121,6 +121,11 @@ impl Cluster {
         processes::cpu_ticks(self.postmaster()?)
     }
 
+    /// What the server has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.place.join("log")).unwrap_or_default()
+    }
+
     /// The process id of the server's first process.
     ///
     /// # Errors

@@ -72,7 +72,7 @@ async fn bench(webhooks: usize, fate: fn(u64) -> Fate) -> (Sink, Driver) {
     sink.expect(&vec![expectation; webhooks]).await.unwrap();
     let server = stand_in(sink.webhooks().to_vec(), fate).await;
     let tenant = Tenant { key: "sk_test_x".to_owned(), webhooks: (0..webhooks).collect(), well: true };
-    (sink, Driver::new(server, vec![tenant]))
+    (sink, Driver::new(vec![server], vec![tenant]))
 }
 
 async fn publish_all(driver: &Driver, sink: &Sink, pace: Pace, events: u64) {

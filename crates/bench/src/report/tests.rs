@@ -5,10 +5,13 @@ use crate::ceilings::Ceiling;
 use crate::latency::Summary;
 use crate::machine::Machine;
 use crate::scenario::{Ceilings, Comparison};
+use crate::server::Store;
 
 fn measurement(title: &str) -> Measurement {
     Measurement {
         title: title.to_owned(),
+        store: Store::Embedded,
+        nodes: 1,
         fan_out: 1,
         batch: 1,
         rate: None,
@@ -23,11 +26,13 @@ fn measurement(title: &str) -> Measurement {
         driver_lateness: Summary::default(),
         server_cpu_seconds: 10.0,
         server_cpu_seconds_per_10k: 0.8,
+        database_cpu_seconds_per_10k: None,
         driver_cpu_us_per_event: 10.0,
         sink_cpu_us_per_delivery: 10.0,
         cores_of_others: 0.05,
         peak_memory_bytes: 90_000_000,
         disk_bytes_per_delivery: 2_345.0,
+        wal_bytes_per_delivery: None,
         settled_bytes_per_delivery: Some(1_800.0),
         refused: 0,
         first_refusal: None,
@@ -55,7 +60,16 @@ fn results(measurements: Vec<Measurement>) -> Results {
     };
     let comparisons = vec![Comparison { what: "history: after ÷ before".to_owned(), ratio: 0.79 }];
     let command = "cargo run --release -p bench".to_owned();
-    Results { machine, command, quick: false, ceilings, measurements, comparisons, broken_off: Vec::new() }
+    Results {
+        machine,
+        command,
+        quick: false,
+        ceilings,
+        measurements,
+        comparisons,
+        pending: None,
+        broken_off: Vec::new(),
+    }
 }
 
 #[test]

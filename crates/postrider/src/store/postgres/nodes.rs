@@ -161,7 +161,7 @@ pub(super) struct Pulse {
 }
 
 impl Pulse {
-    fn beaten(&mut self, sent: Instant, ttl: Duration) {
+    pub(super) fn beaten(&mut self, sent: Instant, ttl: Duration) {
         // After a gap, the others' heartbeats may be old only because the database was away for them too.
         if self.last.is_some_and(|last| sent.saturating_duration_since(last) > ttl / 2) {
             self.judges_from = Some(sent + ttl);

@@ -4,6 +4,9 @@
 //! from one that was migrated before.
 #![allow(clippy::unwrap_used)]
 
+mod nodes;
+mod schema;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,8 +17,8 @@ use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls};
 
 use super::{PgStore, Settings};
+use crate::store::Store;
 use crate::store::conformance::Backend;
-use crate::store::{Lease, Store};
 
 const VARIABLE: &str = "POSTRIDER_TEST_POSTGRES";
 
@@ -128,17 +131,4 @@ mod suite {
         #[ignore = "needs POSTRIDER_TEST_POSTGRES"]
         crate::store::postgres::tests::Database::new
     );
-}
-
-#[tokio::test]
-#[ignore = "needs POSTRIDER_TEST_POSTGRES"]
-async fn a_node_begins_with_a_session_and_a_lease() {
-    let database = Database::new();
-    let node = database.node("one", Duration::from_secs(15)).await;
-    let lease: Lease = node.lease();
-    assert!(!lease.is_valid());
-    node.begin(crate::ambient::Ambient::now(&crate::ambient::System)).await.unwrap();
-    assert!(lease.is_valid());
-    assert!(node.session() > 0);
-    assert_eq!(node.slot(), 0);
 }

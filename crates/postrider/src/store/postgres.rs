@@ -6,20 +6,25 @@
 
 mod accept;
 mod audit;
+mod changes;
 mod config;
 mod connection;
 mod failure;
 mod history;
 mod listen;
+mod lists;
+mod matches;
 mod migrate;
 mod nodes;
 mod notify;
+mod paging;
 mod partition;
 mod queue;
 mod record;
 mod replay;
 mod replies;
 mod retention;
+mod row;
 mod settings;
 mod stats;
 mod takeover;

@@ -126,29 +126,25 @@ pub(super) async fn days(client: &Object, kind: Kind) -> Result<Vec<Day>> {
     rows.iter().map(|row| Ok(Day(i64::from(row.try_get::<_, i32>(0)?)))).collect()
 }
 
-/// Drops the tables of a day. They are detached first, without a lock that would hold up those who use other days; this
-/// waits for transactions that are older, so it may end with [`Error::Unavailable`](crate::store::Error::Unavailable) and
-/// go on with the next call.
-pub(super) async fn drop_day(node: &Node, client: &Object, kind: Kind, day: Day) -> Result<()> {
+/// Drops a table of a day. It is detached first, without a lock that would hold up those who use other days; this waits
+/// for transactions that are older, so it may end with [`Error::Unavailable`](crate::store::Error::Unavailable) and go on
+/// with the next call.
+pub(super) async fn drop_table(node: &Node, client: &Object, table: &str, day: Day) -> Result<()> {
     node.days.forget();
-    for table in kind.tables() {
-        let name = format!("{table}_{}", day.suffix());
-        let found = client
-            .query_typed_opt(
-                "SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = to_regclass($1)",
-                &[(&name, Type::TEXT)],
-            )
-            .await?;
-        match found.map(|row| row.try_get::<_, bool>(0)).transpose()? {
-            Some(true) => {
-                client.batch_execute(&format!("ALTER TABLE {table} DETACH PARTITION {name} FINALIZE")).await?
-            }
-            Some(false) => {
-                client.batch_execute(&format!("ALTER TABLE {table} DETACH PARTITION {name} CONCURRENTLY")).await?;
-            }
-            None => {}
+    let name = format!("{table}_{}", day.suffix());
+    let found = client
+        .query_typed_opt(
+            "SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = to_regclass($1)",
+            &[(&name, Type::TEXT)],
+        )
+        .await?;
+    match found.map(|row| row.try_get::<_, bool>(0)).transpose()? {
+        Some(true) => client.batch_execute(&format!("ALTER TABLE {table} DETACH PARTITION {name} FINALIZE")).await?,
+        Some(false) => {
+            client.batch_execute(&format!("ALTER TABLE {table} DETACH PARTITION {name} CONCURRENTLY")).await?;
         }
-        client.batch_execute(&format!("DROP TABLE IF EXISTS {name}")).await?;
+        None => {}
     }
+    client.batch_execute(&format!("DROP TABLE IF EXISTS {name}")).await?;
     Ok(())
 }

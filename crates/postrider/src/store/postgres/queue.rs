@@ -41,3 +41,29 @@ pub(super) async fn replay_event(
 ) -> Result<Option<Vec<DeliveryId>>> {
     todo!()
 }
+
+/// Rows added to the queue in a transaction.
+#[derive(Debug, Default)]
+pub(super) struct Added {
+    /// In the order asked for.
+    pub(super) ids: Vec<DeliveryId>,
+}
+
+impl Added {
+    /// Wakes the nodes that are to send them, after the commit.
+    pub(super) fn wake(&self, _store: &PgStore) {
+        todo!()
+    }
+}
+
+/// Adds parked deliveries of events of a tenant, due at once. Events that are gone are left out.
+pub(super) async fn add_replays(
+    _tx: &deadpool_postgres::Transaction<'_>,
+    _store: &PgStore,
+    _tenant: TenantId,
+    _deliveries: &[(EventId, WebhookId)],
+    _replay: Option<ReplayId>,
+    _now: UnixMs,
+) -> Result<Added> {
+    todo!()
+}

@@ -218,6 +218,7 @@ CREATE TABLE replays (
 );
 CREATE INDEX replays_tenant ON replays (tenant, number);
 CREATE INDEX replays_number ON replays (number);
+CREATE INDEX replays_id ON replays (id);
 CREATE INDEX replays_running ON replays (owner) WHERE status = 0;
 
 CREATE TABLE partners (

@@ -11,6 +11,7 @@ mod config;
 mod connection;
 mod failure;
 mod history;
+mod homes;
 mod listen;
 mod lists;
 mod matches;
@@ -26,8 +27,10 @@ mod replies;
 mod retention;
 mod row;
 mod settings;
+mod statement;
 mod stats;
 mod takeover;
+mod tally;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -91,6 +94,10 @@ pub struct Node {
     /// For each webhook that has its home here, the greatest number parked by others of which this node's pipeline has
     /// been told. Begins empty with each session.
     told: Mutex<HashMap<WebhookId, i64>>,
+    /// Acceptances whose outcome is unknown.
+    doubts: accept::Doubts,
+    /// Rollups as this session has written them.
+    written: Arc<tokio::sync::Mutex<tally::Written>>,
 }
 
 impl PgStore {
@@ -136,6 +143,8 @@ impl PgStore {
             started: AtomicBool::new(false),
             stop: stop.clone(),
             told: Mutex::default(),
+            doubts: accept::Doubts::default(),
+            written: Arc::default(),
         };
         Ok(PgStore { node: Arc::new(node), _stop: Some(stop.drop_guard()) })
     }

@@ -18,7 +18,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::notify::Message;
-use super::{Node, PgStore, queue};
+use super::{Node, PgStore, accept, homes, queue};
 use crate::store::{Result, Signal};
 
 /// Rows moved by one statement.
@@ -95,6 +95,8 @@ async fn tick(store: &PgStore) -> Result<()> {
         // Leaves the others their share.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    accept::settle_doubts(store, node.now()).await?;
+    while homes::gather(store).await? {}
     take_replays(node).await?;
     remove_temporary(store, node.now()).await?;
     forget_the_dead(node).await

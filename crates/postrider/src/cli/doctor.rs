@@ -13,6 +13,7 @@ use super::failure::{Failure, Kind};
 use super::terminal::{Terminal, Tone};
 use crate::ambient::{Ambient, System};
 use crate::config::{ADMIN_KEY_FILE, Checked, ConfigFlags, MASTER_KEY_FILE, Sources, permission_problem};
+use crate::store::postgres::{self, PgStore, Weight};
 use crate::store::sqlite::SqliteStore;
 
 #[derive(Debug, Args)]
@@ -76,10 +77,15 @@ pub(super) async fn run(doctor: &Doctor, terminal: &mut Terminal) -> Result<(), 
     }
     let mut findings = vec![Finding::good("configuration", "every value is well-formed")];
     findings.extend(loaded.warnings.iter().map(|warning| Finding::warning("configuration", warning)));
-    findings.extend(data_directory(checked.data()));
-    findings.push(store(checked.data()).await);
-    findings.push(disk(checked.data()));
-    findings.push(clock(checked.data(), System.now()));
+    match checked.store() {
+        Some(settings) => findings.extend(shared(settings, checked.has_master_key()).await),
+        None => {
+            findings.extend(data_directory(checked.data()));
+            findings.push(store(checked.data()).await);
+            findings.push(disk(checked.data()));
+            findings.push(clock(checked.data(), System.now()));
+        }
+    }
     findings.push(names().await);
     findings.push(certificates(checked));
     findings.extend(egress(checked.egress()));
@@ -130,6 +136,25 @@ fn data_directory(data: &Path) -> Vec<Finding> {
         return vec![Finding::good(WHAT, format!("{shown} can be written to, and read by its owner only"))];
     }
     problems
+}
+
+/// A database that nodes share.
+async fn shared(settings: &postgres::Settings, has_master_key: bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !has_master_key {
+        findings.push(Finding::bad("master key", "POSTRIDER_MASTER_KEY is not set; it is the same on every node"));
+    }
+    let observations = PgStore::inspect(settings.clone()).await;
+    findings.extend(observations.into_iter().map(|observation| Finding {
+        what: observation.what,
+        level: match observation.weight {
+            Weight::Good => Level::Good,
+            Weight::Warning => Level::Warning,
+            Weight::Bad => Level::Bad,
+        },
+        text: observation.text,
+    }));
+    findings
 }
 
 async fn store(data: &Path) -> Finding {

@@ -12,6 +12,7 @@ mod connection;
 mod failure;
 mod history;
 mod homes;
+mod inspect;
 mod listen;
 mod lists;
 mod matches;
@@ -51,6 +52,7 @@ use postrider_core::webhook::Ordering;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use self::inspect::{Observation, Weight};
 pub use self::migrate::Migrated;
 pub use self::settings::{CONNECTIONS, CONNECTIONS_MIN, Settings, TTL, masked};
 use crate::store::*;

@@ -31,7 +31,7 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Making one, with all addresses, encryption and authentication.
 const CREATE_MAX: Duration = Duration::from_secs(10);
 /// For heartbeats and takeovers, and for notifications.
-const SESSION_CONNECTIONS: usize = 2;
+pub(super) const SESSION_CONNECTIONS: usize = 2;
 
 /// The node's connections.
 #[derive(Debug)]

@@ -116,7 +116,8 @@ fn check_compatible(min_compatible: Option<i32>) -> Result<()> {
     }
 }
 
-async fn check_server(client: &Object) -> Result<()> {
+/// Whether the server will do, and what it is.
+pub(super) async fn check_server(client: &Object) -> Result<String> {
     let row = client
         .query_typed_one(
             "SELECT current_setting('server_version_num')::integer, current_setting('server_version'), \
@@ -135,5 +136,5 @@ async fn check_server(client: &Object) -> Result<()> {
         )
         .into());
     }
-    Ok(())
+    Ok(format!("PostgreSQL {version}, {encoding}"))
 }

@@ -148,7 +148,7 @@ fn measure_clock(node: &Node, database_ms: i64, sent_ms: i64, took: Duration) {
     }
 }
 
-fn machine_ms() -> i64 {
+pub(super) fn machine_ms() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -4,6 +4,7 @@
 //! from one that was migrated before.
 #![allow(clippy::unwrap_used)]
 
+mod inspecting;
 mod nodes;
 mod schema;
 

@@ -234,6 +234,10 @@ impl Node {
 
 #[async_trait]
 impl Store for PgStore {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     async fn begin(&self, now: UnixMs) -> Result<Begun> {
         nodes::begin(self, now).await
     }

@@ -1,12 +1,12 @@
 //! Reading history: events, deliveries and attempts, over the queue and the days.
 
-use deadpool_postgres::Object;
+use deadpool_postgres::{Object, Transaction};
 use postrider_core::delivery::{Attempt, DeliveryStatus};
 use postrider_core::ids::{DeliveryId, EventId, Sequence, TenantId, WebhookId};
 use postrider_core::limits::WEBHOOKS_PER_TENANT_MAX;
 use postrider_core::time::UnixMs;
-use tokio_postgres::Row;
 use tokio_postgres::types::Type;
+use tokio_postgres::{GenericClient, IsolationLevel, Row};
 use uuid::Uuid;
 
 use super::PgStore;
@@ -24,6 +24,19 @@ pub(super) fn tenant_of(scope: Scope) -> Option<Uuid> {
         Scope::Platform => None,
         Scope::Tenant(tenant) => Some(tenant.0),
     }
+}
+
+/// A look at one moment, by the indexes that the statements name: an order by a whole key is never made by sorting, so a
+/// limit bounds the work whatever the statistics say. Ends when it is dropped.
+pub(super) async fn reading(client: &mut Object) -> Result<Transaction<'_>> {
+    let transaction = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+    let tx = transaction.start().await?;
+    tx.batch_execute(
+        "SET LOCAL jit = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off; \
+         SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off",
+    )
+    .await?;
+    Ok(tx)
 }
 
 /// Numbers handed out in `since..until`.
@@ -82,7 +95,8 @@ fn record_at(row: &Row, first: usize) -> Result<EventRecord> {
 }
 
 pub(super) async fn events(store: &PgStore, query: EventQuery) -> Result<Listed<EventRecord>> {
-    let client = store.reader().await?;
+    let mut client = store.reader().await?;
+    let client = reading(&mut client).await?;
     let (low, high) = bounds(query.since, query.until);
     let tenant = tenant_of(query.scope);
     let source = query.source.map(source_code);
@@ -152,7 +166,8 @@ fn looked_at(rows: &[Row]) -> Result<Looked> {
 // ---- deliveries ----------------------------------------------------------------------------------------------------------
 
 pub(super) async fn deliveries(store: &PgStore, query: DeliveryQuery) -> Result<Listed<DeliveryRecord>> {
-    let client = store.reader().await?;
+    let mut client = store.reader().await?;
+    let client = reading(&mut client).await?;
     let (low, high) = bounds(query.since, query.until);
     let Some(question) = question(&client, &query, low).await? else {
         return Ok(Listed { items: Vec::new(), next: None });
@@ -161,7 +176,7 @@ pub(super) async fn deliveries(store: &PgStore, query: DeliveryQuery) -> Result<
 }
 
 async fn listed(
-    client: &Object,
+    client: &Transaction<'_>,
     question: &Question,
     page: Page,
     event: Option<EventId>,
@@ -180,7 +195,7 @@ async fn listed(
 }
 
 /// What to ask for `query`; `None` when nothing can match.
-async fn question(client: &Object, query: &DeliveryQuery, low: i64) -> Result<Option<Question>> {
+async fn question(client: &Transaction<'_>, query: &DeliveryQuery, low: i64) -> Result<Option<Question>> {
     let mut question = Question {
         source: Source::Everybody,
         tenant: tenant_of(query.scope),
@@ -202,7 +217,7 @@ async fn question(client: &Object, query: &DeliveryQuery, low: i64) -> Result<Op
         (Some(_), Scope::Tenant(_)) => Source::Webhook,
         (None, Scope::Tenant(_)) => Source::Tenant,
         (None, Scope::Platform) => Source::Everybody,
-        (Some(webhook), Scope::Platform) => match tenant_of_webhook(client, webhook).await? {
+        (Some(webhook), Scope::Platform) => match tenant_of_webhook(&**client, webhook).await? {
             Some(tenant) => {
                 question.tenant = Some(tenant.0);
                 Source::Webhook
@@ -215,7 +230,7 @@ async fn question(client: &Object, query: &DeliveryQuery, low: i64) -> Result<Op
 }
 
 /// Whose a webhook is or was.
-pub(super) async fn tenant_of_webhook(client: &Object, webhook: WebhookId) -> Result<Option<TenantId>> {
+pub(super) async fn tenant_of_webhook(client: &impl GenericClient, webhook: WebhookId) -> Result<Option<TenantId>> {
     let row = client
         .query_typed_opt(
             "SELECT tenant FROM (SELECT tenant FROM webhooks WHERE id = $1 UNION ALL \
@@ -242,7 +257,7 @@ impl EventHead {
     }
 }
 
-async fn head_of(client: &Object, id: EventId) -> Result<Option<EventHead>> {
+async fn head_of(client: &Transaction<'_>, id: EventId) -> Result<Option<EventHead>> {
     let Some(n) = id.sequence() else { return Ok(None) };
     let sql = "SELECT tenant, fanout, entropy FROM events WHERE n = $1";
     let Some(row) = client.query_typed_opt(sql, &[(&n, Type::INT8)]).await? else { return Ok(None) };
@@ -251,7 +266,8 @@ async fn head_of(client: &Object, id: EventId) -> Result<Option<EventHead>> {
 }
 
 pub(super) async fn event_deliveries(store: &PgStore, event: EventId) -> Result<Vec<DeliveryRecord>> {
-    let client = store.reader().await?;
+    let mut client = store.reader().await?;
+    let client = reading(&mut client).await?;
     let Some(head) = head_of(&client, event).await? else { return Ok(Vec::new()) };
     let mut question = Question {
         source: Source::Event,

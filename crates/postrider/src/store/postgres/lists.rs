@@ -116,11 +116,10 @@ impl Question {
             _ => (LANES, ENDED),
         };
         let (sources, filters) = (sources.join(" UNION ALL "), self.filters());
-        let last = |of: &str, also: &str| {
+        let earlier = |of: &str| {
             format!(
-                "LEFT JOIN LATERAL ({also} (SELECT {ATTEMPT_COLUMNS} FROM attempts AS a WHERE {of}.attempts > 0 \
-                 AND a.tenant = {of}.tenant AND a.delivery = {of}.n ORDER BY a.attempt DESC LIMIT 1) LIMIT 1) AS last \
-                 ON true"
+                "(SELECT {ATTEMPT_COLUMNS} FROM attempts AS a WHERE {of}.attempts > 0 AND a.tenant = {of}.tenant \
+                 AND a.delivery = {of}.n ORDER BY a.attempt DESC LIMIT 1)"
             )
         };
         let inlined = "SELECT d.attempt, d.attempt_at, d.duration_ms, d.http_status, d.error_class, d.error_detail, \
@@ -134,17 +133,18 @@ impl Question {
                CROSS JOIN LATERAL (SELECT * FROM pending AS p WHERE p.tenant = m.tenant AND p.webhook = m.webhook \
                                    AND p.n = m.n LIMIT 1) AS p \
                CROSS JOIN LATERAL (SELECT * FROM events AS e WHERE e.tenant = m.tenant AND e.n = m.event LIMIT 1) AS e \
-               {last_of_pending} WHERE m.status = 0 \
+               LEFT JOIN LATERAL {earlier_of_pending} AS last ON true WHERE m.status = 0 \
                UNION ALL \
                SELECT {FINISHED}, last.* FROM matched AS m \
                CROSS JOIN LATERAL (SELECT * FROM deliveries AS d WHERE d.tenant = m.tenant AND d.webhook = m.webhook \
                                    AND d.n = m.n LIMIT 1) AS d \
                LEFT JOIN LATERAL (SELECT * FROM events AS e WHERE e.tenant = m.tenant AND e.n = m.event LIMIT 1) AS e \
-               ON true {last_of_finished} WHERE m.status <> 0) \
+               ON true LEFT JOIN LATERAL ({inlined} {earlier_of_finished} LIMIT 1) AS last ON true \
+               WHERE m.status <> 0) \
              SELECT (SELECT count(*) FROM looked), (SELECT min(n) FROM looked), records.* \
              FROM (VALUES (1)) AS always LEFT JOIN records ON true ORDER BY records.n DESC",
-            last_of_pending = last("p", ""),
-            last_of_finished = last("d", inlined),
+            earlier_of_pending = earlier("p"),
+            earlier_of_finished = earlier("d"),
         )
     }
 

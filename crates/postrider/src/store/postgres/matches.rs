@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use deadpool_postgres::Object;
+use deadpool_postgres::Transaction;
 use postrider_core::delivery::DeliveryStatus;
 use postrider_core::ids::{Sequence, WebhookId};
 use postrider_core::time::UnixMs;
@@ -15,7 +15,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::PgStore;
-use super::history::bounds;
+use super::history::{bounds, reading};
 use super::row::{EVENT_COLUMNS, count_at, event_at};
 use crate::store::codes::{status_code, status_from};
 use crate::store::{EventBody, ReplayMatch, ReplaySelect, ReplayTargets, Result};
@@ -81,7 +81,8 @@ impl<'a> Question<'a> {
 // ---- counting --------------------------------------------------------------------------------------------------------------
 
 pub(super) async fn count(store: &PgStore, select: &ReplaySelect) -> Result<u64> {
-    let client = store.reader().await?;
+    let mut client = store.reader().await?;
+    let client = reading(&mut client).await?;
     let question = Question::of(select);
     if !question.is_of_deliveries() && question.wants_delivery() {
         return count_one_by_one(&client, &question).await;
@@ -104,7 +105,7 @@ pub(super) async fn count(store: &PgStore, select: &ReplaySelect) -> Result<u64>
 }
 
 /// The matches in `low..high`, counted by type.
-async fn count_window(client: &Object, question: &Question<'_>, low: i64, high: i64) -> Result<u64> {
+async fn count_window(client: &Transaction<'_>, question: &Question<'_>, low: i64, high: i64) -> Result<u64> {
     let sql = if question.is_of_deliveries() {
         format!(
             "WITH lanes (webhook) AS ({}) SELECT type, sum(counted.rows)::bigint FROM lanes CROSS JOIN LATERAL \
@@ -139,7 +140,7 @@ async fn count_window(client: &Object, question: &Question<'_>, low: i64, high: 
     Ok(total)
 }
 
-async fn count_one_by_one(client: &Object, question: &Question<'_>) -> Result<u64> {
+async fn count_one_by_one(client: &Transaction<'_>, question: &Question<'_>) -> Result<u64> {
     let (mut total, mut cursor) = (0, 0);
     loop {
         let chunk = chunk_of(client, question, cursor, CHUNK_MAX).await?;
@@ -159,7 +160,8 @@ pub(super) async fn next(
     cursor: i64,
     limit: usize,
 ) -> Result<Vec<ReplayMatch>> {
-    let client = store.reader().await?;
+    let mut client = store.reader().await?;
+    let client = reading(&mut client).await?;
     let question = Question::of(select);
     let (mut cursor, mut rows) = (cursor, CHUNK);
     let mut found = Vec::new();
@@ -185,7 +187,7 @@ struct Chunk {
 }
 
 /// The matches among the `rows` rows that follow `cursor`.
-async fn chunk_of(client: &Object, question: &Question<'_>, cursor: i64, rows: i64) -> Result<Chunk> {
+async fn chunk_of(client: &Transaction<'_>, question: &Question<'_>, cursor: i64, rows: i64) -> Result<Chunk> {
     let low = question.first_event.max(cursor.saturating_add(1));
     let looked = if question.is_of_deliveries() {
         deliveries(client, question, low, rows).await?
@@ -215,7 +217,7 @@ async fn chunk_of(client: &Object, question: &Question<'_>, cursor: i64, rows: i
     Ok(Chunk { matches, last })
 }
 
-async fn deliveries(client: &Object, question: &Question<'_>, low: i64, rows: i64) -> Result<Vec<Row>> {
+async fn deliveries(client: &Transaction<'_>, question: &Question<'_>, low: i64, rows: i64) -> Result<Vec<Row>> {
     let sql = format!(
         "WITH lanes (webhook) AS ({lanes}) SELECT found.* FROM lanes CROSS JOIN LATERAL \
          (SELECT n, event, type, status, webhook FROM deliveries WHERE {bad} tenant = $1 \
@@ -239,7 +241,7 @@ async fn deliveries(client: &Object, question: &Question<'_>, low: i64, rows: i6
     Ok(rows)
 }
 
-async fn events(client: &Object, question: &Question<'_>, low: i64, rows: i64) -> Result<Vec<Row>> {
+async fn events(client: &Transaction<'_>, question: &Question<'_>, low: i64, rows: i64) -> Result<Vec<Row>> {
     let rows = client
         .query_typed(
             "SELECT n, n, type, fanout FROM events WHERE tenant = $1 AND n >= $2 AND n < $3 ORDER BY n LIMIT $4",
@@ -256,7 +258,7 @@ async fn events(client: &Object, question: &Question<'_>, low: i64, rows: i64) -
 
 /// Those of the events that have a finished delivery with one of the statuses to the webhook, where these are asked for.
 async fn with_delivery(
-    client: &Object,
+    client: &Transaction<'_>,
     question: &Question<'_>,
     looked: &[Row],
     matches: &[Match],
@@ -295,7 +297,7 @@ async fn with_delivery(
 }
 
 /// The matches with their events; those whose event is gone are left out.
-async fn load(client: &Object, select: &ReplaySelect, found: Vec<Match>) -> Result<Vec<ReplayMatch>> {
+async fn load(client: &Transaction<'_>, select: &ReplaySelect, found: Vec<Match>) -> Result<Vec<ReplayMatch>> {
     let mut numbers: Vec<i64> = found.iter().map(|found| found.1).collect();
     numbers.sort_unstable();
     numbers.dedup();

@@ -159,7 +159,7 @@ pub(super) async fn gauges(store: &PgStore, _now: UnixMs) -> Result<Gauges> {
                  SELECT p.owner, p.webhook, p.due_at FROM pending AS p WHERE p.due_at IS NOT NULL \
                    AND (p.owner, p.webhook) > (lanes.owner, lanes.webhook) \
                  ORDER BY p.owner, p.webhook, p.due_at, p.n LIMIT 1) AS next WHERE looked < $2), \
-             counted AS (SELECT count(*) AS rows FROM (SELECT FROM pending LIMIT $1 + 1) AS some), \
+             counted AS (SELECT count(*) AS rows FROM (SELECT FROM pending LIMIT $1 + 1) AS first_ones), \
              estimated AS (SELECT (reltuples / greatest(relpages, 1) * (pg_relation_size(oid) / \
                            current_setting('block_size')::integer))::bigint AS rows \
                            FROM pg_class WHERE oid = 'pending'::regclass) \

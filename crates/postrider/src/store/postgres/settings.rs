@@ -134,7 +134,7 @@ impl Server {
         let mut config = self.config.clone();
         let options = format!(
             "-c synchronous_commit=on -c statement_timeout={} -c lock_timeout={} \
-             -c idle_in_transaction_session_timeout={} -c timezone=UTC {}",
+             -c idle_in_transaction_session_timeout={} -c timezone=UTC -c jit=off {}",
             STATEMENT_TIMEOUT.as_millis(),
             LOCK_TIMEOUT.as_millis(),
             IDLE_IN_TRANSACTION_TIMEOUT.as_millis(),

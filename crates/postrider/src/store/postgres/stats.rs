@@ -84,7 +84,7 @@ async fn subject(client: &Object, query: &StatsQuery) -> Result<Option<Subject>>
         // Another tenant's has no rows under this one.
         (Some(webhook), Scope::Tenant(tenant)) => Some(Subject::Webhook(tenant, webhook)),
         (Some(webhook), Scope::Platform) => {
-            tenant_of_webhook(client, webhook).await?.map(|tenant| Subject::Webhook(tenant, webhook))
+            tenant_of_webhook(&***client, webhook).await?.map(|tenant| Subject::Webhook(tenant, webhook))
         }
     })
 }

@@ -128,15 +128,23 @@ fn build(_: &mut Run) -> Result<Counts> {
     Ok(Counts::default())
 }
 
-/// What `cargo test` leaves out because it needs a server.
+/// Tests of what is built on the store: they run on either.
+const ON_EITHER: [&str; 2] = ["api::tests::", "pipeline::tests::running::"];
+
+/// What `cargo test` leaves out because it needs a server, and what it has run on the embedded store.
 fn postgres(run: &mut Run) -> Result<Counts> {
     let url = run.database.url()?;
     let default = ["postgres".to_owned()];
     let filter = if run.filter.is_empty() { &default } else { run.filter };
     let packages = ["--package", "postrider", "--package", "private-postgres", "--lib"];
     let mut command = cargo(["test", "--locked", "--no-fail-fast"]);
-    command.args(packages).args(["--", "--ignored"]).args(filter).env(database::VARIABLE, url);
-    let counts = counted(&mut command)?;
+    command.args(packages).args(["--", "--ignored"]).args(filter).env(database::VARIABLE, &url);
+    let mut counts = counted(&mut command)?;
+    if run.filter.is_empty() {
+        let mut command = cargo(["test", "--locked", "--no-fail-fast", "--package", "postrider", "--lib", "--"]);
+        command.args(ON_EITHER).env(database::VARIABLE, url).env("POSTRIDER_TEST_STORE", "postgres");
+        counts += counted(&mut command)?;
+    }
     ensure!(counts.passed > 0 || !run.filter.is_empty(), "no test was run");
     Ok(counts)
 }

@@ -36,7 +36,7 @@ use crate::listeners::Listeners;
 use crate::pipeline::{Engine, Options, Parts};
 use crate::sealing::Sealer;
 use crate::store::Store;
-use crate::store::sqlite::SqliteStore;
+use crate::store::conformance::{self, Backend};
 
 /// Plays every endpoint: answers with a status, or holds requests back until it is told to go on.
 #[derive(Debug)]
@@ -83,6 +83,7 @@ struct World {
     router: Router,
     endpoint: Arc<Endpoint>,
     _directory: tempfile::TempDir,
+    _backend: Box<dyn Backend>,
 }
 
 /// A reply, read whole.
@@ -123,12 +124,13 @@ impl World {
             change(config);
         });
         let config = opened.unwrap().config;
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(directory.path()).unwrap());
+        let backend = conformance::chosen();
+        let store = backend.open().await;
         let sealer = Sealer::load_or_create(&*store, &config.master_key, ambient.clone()).await.unwrap();
         let endpoint =
             Arc::new(Endpoint { status: Mutex::new(200), requests: Mutex::default(), held: watch::Sender::new(false) });
         let app = assemble(config, ambient, store, Arc::new(sealer), endpoint.clone()).await;
-        World { router: crate::api::router(app.clone()), app, endpoint, _directory: directory }
+        World { router: crate::api::router(app.clone()), app, endpoint, _directory: directory, _backend: backend }
     }
 
     fn admin(&self) -> String {

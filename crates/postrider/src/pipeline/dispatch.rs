@@ -252,7 +252,7 @@ impl Dispatcher {
             note_health(lane, &attempt, now);
             let open_until = lane.breaker.open_until();
             // A home needs nobody's advice.
-            if before != open_until && !spec.is_homed() {
+            if before != open_until && !target.record.is_homed() {
                 self.actions.push_back(Action::Tell(Notice::Breaker { webhook_id, open_until }));
             }
             if attempt.error.is_some() && next != Transition::Release {

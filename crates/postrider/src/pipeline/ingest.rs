@@ -119,7 +119,7 @@ impl Committer {
             } else {
                 webhook.gauge.behind.store(true, Relaxed);
             }
-            let homed = !test && webhook.record.spec.is_homed();
+            let homed = !test && webhook.record.is_homed();
             NewDelivery { webhook_id: webhook.record.id, held, homed, trigger: routed.trigger }
         });
         routed.event.deliveries = deliveries.collect();

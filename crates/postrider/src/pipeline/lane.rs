@@ -147,7 +147,7 @@ impl Lane {
 
     /// By what rules deliveries come here: their order, and whether all of the webhook come to one node.
     pub(crate) fn regime(&self) -> (Ordering, bool) {
-        (self.ordering, self.target.as_ref().is_some_and(|target| target.record.spec.is_homed()))
+        (self.ordering, self.target.as_ref().is_some_and(|target| target.record.is_homed()))
     }
 
     /// Adds a new delivery. One that must wait in the store after all comes back with the time until which it must: its

@@ -27,6 +27,15 @@ pub(crate) trait Backend: Send + Sync {
     async fn open(&self) -> Arc<dyn Store>;
 }
 
+/// Tests of what is built on the store run on SQLite, and once more with `POSTRIDER_TEST_STORE=postgres`.
+pub(crate) fn chosen() -> Box<dyn Backend> {
+    match std::env::var("POSTRIDER_TEST_STORE").as_deref() {
+        Ok("postgres") => Box::new(super::postgres::tests::Database::new()),
+        Ok(other) => panic!("POSTRIDER_TEST_STORE={other}: only `postgres` is known"),
+        Err(_) => Box::new(super::sqlite::tests::backend()),
+    }
+}
+
 /// Runs every test of the suite on the backend that `$make` returns.
 macro_rules! suite {
     ($(#[$attribute:meta])* $make:path) => {

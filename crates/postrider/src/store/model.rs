@@ -585,6 +585,14 @@ pub struct WebhookRecord {
     pub updated_at: UnixMs,
 }
 
+impl WebhookRecord {
+    /// Whether all its deliveries must be sent by one process: its rules would not hold otherwise, or its listener is
+    /// connected there.
+    pub fn is_homed(&self) -> bool {
+        self.temporary || self.spec.is_homed()
+    }
+}
+
 /// Who did something, from where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {

@@ -16,7 +16,6 @@ use postrider_core::signing::{Secret, WebhookSecrets, secret_from_random, verify
 use postrider_core::subscription::Subscriptions;
 use postrider_core::time::UnixMs;
 use postrider_core::webhook::{WebhookSpec, WebhookStatus};
-use tempfile::TempDir;
 use tokio::sync::Notify;
 
 use crate::ambient::{Ambient, System};
@@ -24,7 +23,7 @@ use crate::catalog::Catalog;
 use crate::egress::{Request, Sent, Transport};
 use crate::pipeline::{ByHand, Engine, Options, Parts, Publish, PublishError, Published, secrets_purpose};
 use crate::sealing::Sealer;
-use crate::store::sqlite::SqliteStore;
+use crate::store::conformance::{self, Backend};
 use crate::store::{
     Actor, AuditEntry, DeliveryQuery, DeliveryRecord, Page, ReplaySelect, ReplayStatus, ReplayTargets, Scope, Store,
     TenantRecord, WebhookRecord,
@@ -69,15 +68,15 @@ struct Running {
     ambient: Arc<dyn Ambient>,
     sealer: Arc<Sealer>,
     tenant: TenantId,
-    directory: TempDir,
+    backend: Box<dyn Backend>,
 }
 
 impl Running {
     async fn start() -> Running {
-        let directory = tempfile::tempdir().unwrap();
+        let backend = conformance::chosen();
         let ambient: Arc<dyn Ambient> = Arc::new(System);
         let tenant = TenantId::from_random(ambient.random());
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(directory.path()).unwrap());
+        let store = backend.open().await;
         let now = ambient.now();
         let record = TenantRecord {
             id: tenant,
@@ -89,10 +88,15 @@ impl Running {
             updated_at: now,
         };
         store.put_tenant(record, audit(&*ambient)).await.unwrap();
-        Running::over(directory, store, tenant, Arc::default()).await
+        Running::over(backend, store, tenant, Arc::default()).await
     }
 
-    async fn over(directory: TempDir, store: Arc<dyn Store>, tenant: TenantId, endpoints: Arc<Endpoints>) -> Running {
+    async fn over(
+        backend: Box<dyn Backend>,
+        store: Arc<dyn Store>,
+        tenant: TenantId,
+        endpoints: Arc<Endpoints>,
+    ) -> Running {
         let ambient: Arc<dyn Ambient> = Arc::new(System);
         let sealer = Arc::new(Sealer::with_data_key([3; 32], ambient.clone()));
         let catalog = Arc::new(Catalog::new(store.configuration().await.unwrap()));
@@ -109,7 +113,7 @@ impl Running {
         })
         .await
         .unwrap();
-        Running { engine, store, catalog, endpoints, ambient, sealer, tenant, directory }
+        Running { engine, store, catalog, endpoints, ambient, sealer, tenant, backend }
     }
 
     /// Stops cleanly and starts again on the same data.
@@ -117,8 +121,8 @@ impl Running {
         self.engine.shutdown(Duration::from_millis(50)).await;
         self.store.close().await.unwrap();
         drop(self.store);
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(self.directory.path()).unwrap());
-        Running::over(self.directory, store, self.tenant, self.endpoints).await
+        let store = self.backend.open().await;
+        Running::over(self.backend, store, self.tenant, self.endpoints).await
     }
 
     async fn webhook(&self, change: impl FnOnce(&mut WebhookSpec)) -> (WebhookId, Secret) {

@@ -341,7 +341,7 @@ pub(super) async fn put_webhook(store: &PgStore, webhook: WebhookRecord, entry: 
 /// A webhook with a promise that one node must keep has a home from now on, one without has none. The listener of a
 /// temporary one is connected to this node.
 async fn keep_home(store: &PgStore, tx: &Transaction<'_>, webhook: &WebhookRecord) -> Result<()> {
-    if webhook.temporary || webhook.spec.is_homed() {
+    if webhook.is_homed() {
         tx.execute_typed(
             "INSERT INTO homes (webhook, tenant, owner) VALUES ($1, $2, $3) ON CONFLICT (webhook) DO NOTHING",
             &[(&webhook.id.0, Type::UUID), (&webhook.tenant_id.0, Type::UUID), (&store.session(), Type::INT4)],

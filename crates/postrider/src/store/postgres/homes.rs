@@ -104,21 +104,6 @@ pub(super) async fn note_parked(client: &impl GenericClient, parked: &BTreeMap<W
     Ok(())
 }
 
-/// In the transaction that puts a webhook: gives it a home (this node), or takes it away.
-pub(super) async fn follow_spec(
-    client: &impl GenericClient,
-    node: &Node,
-    webhook: WebhookId,
-    tenant: TenantId,
-    homed: bool,
-) -> Result<()> {
-    if homed {
-        return settle_at(client, node.session(), &[(&webhook, &tenant)]).await;
-    }
-    client.execute_typed("DELETE FROM homes WHERE webhook = $1", &[(&webhook.0, Type::UUID)]).await?;
-    Ok(())
-}
-
 /// Rows moved by one statement.
 const BATCH: i64 = 5_000;
 

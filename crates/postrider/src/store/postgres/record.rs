@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use postrider_core::delivery::{Attempt, AttemptError, DeliveryStatus, Progress};
 use postrider_core::ids::WebhookId;
 use postrider_core::time::UnixMs;
-use tokio_postgres::GenericClient;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use uuid::Uuid;

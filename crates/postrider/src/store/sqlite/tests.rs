@@ -15,9 +15,9 @@ use crate::store::conformance::Backend;
 use crate::store::conformance::world::*;
 use crate::store::*;
 
-struct Directory(TempDir);
+pub(crate) struct Directory(TempDir);
 
-fn backend() -> Directory {
+pub(crate) fn backend() -> Directory {
     Directory(TempDir::new().unwrap())
 }
 

@@ -23,6 +23,7 @@ mod paging;
 mod partition;
 mod queue;
 mod record;
+mod refill;
 mod replay;
 mod replies;
 mod retention;
@@ -100,6 +101,7 @@ pub struct Node {
     doubts: accept::Doubts,
     /// Rollups as this session has written them.
     written: Arc<tokio::sync::Mutex<tally::Written>>,
+    refills: refill::Refills,
 }
 
 impl PgStore {
@@ -147,6 +149,7 @@ impl PgStore {
             told: Mutex::default(),
             doubts: accept::Doubts::default(),
             written: Arc::default(),
+            refills: refill::Refills::default(),
         };
         Ok(PgStore { node: Arc::new(node), _stop: Some(stop.drop_guard()) })
     }
@@ -290,7 +293,7 @@ impl Store for PgStore {
         limit: usize,
         bytes_max: usize,
     ) -> Result<Refill> {
-        self.hot(queue::refill(self, webhook, order, now, limit, bytes_max)).await
+        self.hot(refill::refill(self, webhook, order, now, limit, bytes_max)).await
     }
 
     async fn retry(&self, scope: Scope, delivery: DeliveryId, now: UnixMs) -> Result<Retried> {

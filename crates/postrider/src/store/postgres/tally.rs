@@ -25,6 +25,8 @@ pub(super) struct Written {
     session: i32,
     bucket: UnixMs,
     rollups: HashMap<(Uuid, Uuid), Rollup>,
+    /// Something is being written; whoever finds this set cannot know whether it was.
+    open: bool,
 }
 
 /// The turn of one writer of statistics.
@@ -32,7 +34,11 @@ pub(super) type Turn = OwnedMutexGuard<Written>;
 
 pub(super) async fn turn(node: &Node) -> Turn {
     let written: Arc<tokio::sync::Mutex<Written>> = node.written.clone();
-    written.lock_owned().await
+    let mut turn = written.lock_owned().await;
+    if turn.open {
+        forget(&mut turn);
+    }
+    turn
 }
 
 /// A tally as columns.
@@ -67,7 +73,7 @@ impl Columns {
     ) -> Result<Columns> {
         let bucket = Tally::bucket(now);
         if turn.bucket != bucket || turn.session != node.session() {
-            **turn = Written { session: node.session(), bucket, rollups: HashMap::new() };
+            **turn = Written { session: node.session(), bucket, ..Written::default() };
         }
         let added = tally.rollups();
         turn.read(client, node.slot(), added.iter().map(|(tenant, subject, _)| (*tenant, *subject))).await?;
@@ -78,6 +84,7 @@ impl Columns {
             whole.merge(&rollup);
             next.push((key, whole));
         }
+        turn.open = true;
         // In one order, so that writers of other nodes' rows on the same pages never wait in a circle.
         next.sort_unstable_by_key(|(key, _)| *key);
         let mut lanes: Vec<_> = tally.lanes.iter().collect();
@@ -103,6 +110,7 @@ impl Columns {
     /// The transaction was committed.
     pub(super) fn committed(self, turn: &mut Turn) {
         turn.rollups.extend(self.next);
+        turn.open = false;
     }
 }
 

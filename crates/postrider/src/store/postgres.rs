@@ -58,10 +58,12 @@ pub use self::migrate::Migrated;
 pub use self::settings::{CONNECTIONS, CONNECTIONS_MIN, Settings, TTL, masked};
 use crate::store::*;
 
-/// A call of the hot path that takes longer has failed: nobody knows whether its connection still works.
-const HOT_CALL_MAX: Duration = Duration::from_secs(10);
-/// Any other; the server gives a statement up before.
+/// A call that is not of the hot path and takes longer has failed; the server gives a statement up before.
 const CALL_MAX: Duration = Duration::from_secs(40);
+/// The start of a session and each look after dead ones, which are many statements.
+const TAKEOVER_MAX: Duration = Duration::from_secs(120);
+/// The small questions that are asked again and again.
+const LOOK_MAX: Duration = Duration::from_secs(10);
 
 /// The [`Store`] of a deployment of many nodes. What it does in the background ends with it.
 #[derive(Debug)]
@@ -178,26 +180,6 @@ impl PgStore {
         let stop = self.node.stop.clone();
         tokio::spawn(async move { stop.run_until_cancelled(work).await });
     }
-
-    /// Work of the hot path, bounded in time.
-    async fn hot<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        self.within(HOT_CALL_MAX, work).await
-    }
-
-    /// Other work, bounded in time.
-    async fn call<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        self.within(CALL_MAX, work).await
-    }
-
-    async fn within<T>(&self, span: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-        match tokio::time::timeout(span, work).await {
-            Ok(done) => done,
-            Err(_) => {
-                self.node.pools.suspect();
-                Err(Error::Unavailable("PostgreSQL did not answer in time".into()))
-            }
-        }
-    }
 }
 
 impl Deref for PgStore {
@@ -209,6 +191,27 @@ impl Deref for PgStore {
 }
 
 impl Node {
+    /// Work of the hot path, bounded in time.
+    async fn hot<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.within(self.settings.hot_call_max, work).await
+    }
+
+    /// Other work, bounded in time.
+    async fn call<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.within(CALL_MAX, work).await
+    }
+
+    /// Whoever is kept waiting for longer gives up, and trusts no connection that there is.
+    async fn within<T>(&self, span: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+        match tokio::time::timeout(span, work).await {
+            Ok(done) => done,
+            Err(_) => {
+                self.pools.suspect();
+                Err(Error::Unavailable("PostgreSQL did not answer in time".into()))
+            }
+        }
+    }
+
     /// A connection for the hot path: acceptances, outcomes, refills.
     async fn writer(&self) -> Result<Object> {
         self.pools.get(&self.pools.hot).await
@@ -242,7 +245,7 @@ impl Store for PgStore {
     }
 
     async fn begin(&self, now: UnixMs) -> Result<Begun> {
-        nodes::begin(self, now).await
+        self.within(TAKEOVER_MAX, nodes::begin(self, now)).await
     }
 
     fn signals(&self) -> Option<mpsc::UnboundedReceiver<Signal>> {

@@ -8,8 +8,8 @@ use postrider_core::time::UnixMs;
 use tokio_postgres::AsyncMessage;
 use tokio_postgres::types::Type;
 
-use super::Node;
 use super::notify::{CHANNEL, Message};
+use super::{LOOK_MAX, Node};
 use crate::store::{Error, Notice, Result, Signal};
 
 /// Between looks at the configuration's version.
@@ -53,7 +53,7 @@ impl Node {
     }
 
     async fn listen(&self) -> Result<()> {
-        let (client, mut connection) = self.pools.dialer.dial().await?;
+        let (client, mut connection) = self.within(LOOK_MAX, async { Ok(self.pools.dialer.dial().await?) }).await?;
         let sql = format!("LISTEN {CHANNEL}");
         let asked = client.batch_execute(&sql);
         tokio::pin!(asked);
@@ -66,7 +66,7 @@ impl Node {
                     // Whatever was said meanwhile was missed.
                     self.signal(Signal::Configuration);
                     self.signal(Signal::Replays);
-                    self.look_for_due().await?;
+                    self.within(LOOK_MAX, self.look_for_due()).await?;
                     continue;
                 }
                 message = std::future::poll_fn(|cx| connection.poll_message(cx)) => message,
@@ -109,7 +109,7 @@ impl Node {
     pub(super) async fn keep_comparing(&self) {
         let mut known = None;
         loop {
-            match self.configuration_version().await {
+            match self.within(LOOK_MAX, self.configuration_version()).await {
                 Ok(version) if known == Some(version) => {}
                 Ok(version) => {
                     known = Some(version);
@@ -131,7 +131,7 @@ impl Node {
     pub(super) async fn keep_looking(&self) {
         loop {
             tokio::time::sleep(DUE_EVERY).await;
-            if let Err(error) = self.look_for_due().await {
+            if let Err(error) = self.within(LOOK_MAX, self.look_for_due()).await {
                 tracing::debug!(%error, "store: what is due is not known");
             }
         }

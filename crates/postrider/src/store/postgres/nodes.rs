@@ -195,14 +195,10 @@ impl Node {
             if session == 0 || self.lost.load(Relaxed) == session {
                 continue;
             }
-            match tokio::time::timeout(every.max(Duration::from_millis(500)) * 2, beat(self)).await {
-                Ok(Ok(true)) => {}
-                Ok(Ok(false)) => self.lose(session),
-                Ok(Err(error)) => tracing::warn!(%error, "store: no heartbeat; sending stops if this goes on"),
-                Err(_) => {
-                    self.pools.suspect();
-                    tracing::warn!("store: a heartbeat was not answered; sending stops if this goes on");
-                }
+            match self.within(every.max(Duration::from_millis(500)) * 2, beat(self)).await {
+                Ok(true) => {}
+                Ok(false) => self.lose(session),
+                Err(error) => tracing::warn!(%error, "store: no heartbeat; sending stops if this goes on"),
             }
         }
     }
@@ -248,11 +244,11 @@ pub(super) async fn ping(store: &PgStore) -> Result<()> {
 
 pub(super) async fn close(store: &PgStore) -> Result<()> {
     let node = &store.node;
-    let ended = end_session(node).await;
+    let ended = node.call(end_session(node)).await;
     node.lease.end();
     if node.session.swap(0, Relaxed) != 0 && ended.is_ok() {
         node.notify(super::notify::Message::Free);
-        if let Err(error) = node.send_notifications().await {
+        if let Err(error) = node.call(node.send_notifications()).await {
             tracing::debug!(%error, "store: other nodes could not be told of the end");
         }
     }

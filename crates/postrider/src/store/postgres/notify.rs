@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::Node;
+use super::{LOOK_MAX, Node};
 use crate::store::Result;
 
 pub(super) const CHANNEL: &str = "postrider";
@@ -116,7 +116,7 @@ impl Node {
         loop {
             self.outbox.filled.notified().await;
             tokio::time::sleep(COLLECT).await;
-            if let Err(error) = self.send_notifications().await {
+            if let Err(error) = self.within(LOOK_MAX, self.send_notifications()).await {
                 tracing::debug!(%error, "store: other nodes could not be told; they will look by themselves");
             }
         }

@@ -22,6 +22,8 @@ const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection whose other end says nothing for so long is dead.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// A call of the hot path that takes longer has failed: nobody knows whether its connection still works.
+const HOT_CALL_MAX: Duration = Duration::from_secs(10);
 
 /// What [`PgStore::open`](super::PgStore::open) needs to know. Shows no password.
 #[derive(Clone)]
@@ -36,6 +38,7 @@ pub struct Settings {
     pub connections: usize,
     /// Whether opening brings the schema to this version.
     pub auto_migrate: bool,
+    pub(super) hot_call_max: Duration,
 }
 
 impl Settings {
@@ -49,6 +52,7 @@ impl Settings {
             name: "postrider".to_owned(),
             connections: CONNECTIONS,
             auto_migrate: true,
+            hot_call_max: HOT_CALL_MAX,
         })
     }
 

@@ -82,24 +82,25 @@ pub(super) async fn keep_taking_over(store: &PgStore) {
 
 async fn tick(store: &PgStore) -> Result<()> {
     let node = &store.node;
-    if node.pulse.lock().may_judge(Instant::now(), node.ttl()) && mark_dead(node).await? > 0 {
+    let judges = node.pulse.lock().may_judge(Instant::now(), node.ttl());
+    if judges && node.call(mark_dead(node)).await? > 0 {
         // Many hands move a great backlog sooner.
         node.notify(Message::Free);
     }
-    loop {
-        let mut taken = take_over(node, node.now(), BATCH.unsigned_abs()).await?;
+    while node.lease.is_valid() {
+        let mut taken = node.call(take_over(node, node.now(), BATCH.unsigned_abs())).await?;
         taken.wake(node);
-        if !taken.more || !node.lease.is_valid() {
+        if !taken.more {
             break;
         }
         // Leaves the others their share.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    accept::settle_doubts(store, node.now()).await?;
-    while homes::gather(store).await? {}
-    take_replays(node).await?;
-    remove_temporary(store, node.now()).await?;
-    forget_the_dead(node).await
+    node.call(accept::settle_doubts(store, node.now())).await?;
+    while node.call(homes::gather(store)).await? {}
+    node.call(take_replays(node)).await?;
+    node.call(remove_temporary(store, node.now())).await?;
+    node.call(forget_the_dead(node)).await
 }
 
 async fn mark_dead(node: &Node) -> Result<u64> {

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod inspecting;
+mod network;
 mod nodes;
 mod schema;
 

@@ -19,9 +19,9 @@ const TTL: Duration = Duration::from_secs(2);
 /// Nothing that is waited for takes so long.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A node that nobody takes for dead within a test.
-const LONG: Duration = Duration::from_secs(600);
+pub(super) const LONG: Duration = Duration::from_secs(600);
 
-async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !done().await {
         assert!(started.elapsed() < PATIENCE, "{what} did not come about");
@@ -29,7 +29,7 @@ async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
     }
 }
 
-fn now() -> UnixMs {
+pub(super) fn now() -> UnixMs {
     System.now()
 }
 

@@ -133,7 +133,10 @@ pub(super) async fn take_over(node: &Node, now: UnixMs, rows_max: u64) -> Result
             break;
         }
         let moved = taken.rows;
-        move_long_queues(&client, node, &dead, &heir_of, now, &mut taken).await?;
+        if !move_long_queues(&client, node, &dead, &heir_of, now, rows_max, &mut taken).await? {
+            taken.more = true;
+            return Ok(taken);
+        }
         settle_homes(&mut client, node, &dead, &heir_of, now, &mut taken).await?;
         taken.more = taken.rows > moved;
     }
@@ -166,15 +169,17 @@ async fn inherit(client: &Object, node: &Node, dead: &[i32]) -> Result<Vec<Uuid>
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Moves all but the last few rows of each home that has many, from the lowest number up.
+/// Moves all but the last few rows of each home that has many, from the lowest number up. `false`: the bound was reached
+/// before.
 async fn move_long_queues(
     client: &Object,
     node: &Node,
     dead: &[i32],
     homes: &[Uuid],
     now: UnixMs,
+    rows_max: u64,
     taken: &mut Taken,
-) -> Result<()> {
+) -> Result<bool> {
     let long = client
         .query_typed(
             "SELECT webhook FROM homes h WHERE webhook = ANY($1) AND EXISTS ( \
@@ -187,6 +192,9 @@ async fn move_long_queues(
         let webhook: Uuid = row.try_get(0)?;
         let mut moved = BATCH.unsigned_abs();
         while moved == BATCH.unsigned_abs() {
+            if taken.rows >= rows_max {
+                return Ok(false);
+            }
             moved = client
                 .execute_typed(
                     "UPDATE pending SET owner = $1, due_at = coalesce(due_at, $4) WHERE (tenant, webhook, n) IN ( \
@@ -205,7 +213,7 @@ async fn move_long_queues(
             taken.add(node.session(), webhook, i64::try_from(moved).unwrap_or(i64::MAX));
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Makes the homes this node's, with what has come in meanwhile. Acceptances wait for it, or see it.

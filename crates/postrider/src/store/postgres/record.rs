@@ -15,6 +15,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::failure::{code_of, retried};
+use super::row::clean;
 use super::statement::Statement;
 use super::{Node, PgStore, tally};
 use crate::store::codes::{error_code, status_code, trigger_code};
@@ -256,16 +257,12 @@ pub(super) struct Attempts<'a> {
     error_detail: Vec<Option<Cow<'a, str>>>,
     address: Vec<Option<String>>,
     headers: Vec<Option<String>>,
-    body: Vec<Option<Cow<'a, str>>>,
+    /// Bytes, since it may hold NUL, which PostgreSQL's text cannot.
+    body: Vec<Option<&'a [u8]>>,
 }
 
 /// Their names, in the order in which they are bound.
 pub(super) const ATTEMPT: &str = "attempt, attempt_at, duration_ms, http_status, error_class, error_detail, address, response_headers, response_body";
-
-/// `text` without NUL, the one character that PostgreSQL's text cannot hold.
-fn clean(text: &str) -> Cow<'_, str> {
-    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
-}
 
 impl<'a> Attempts<'a> {
     /// An attempt, or only why there is none.
@@ -275,13 +272,13 @@ impl<'a> Attempts<'a> {
         let error = attempt.map_or(ended, |attempt| attempt.error.as_ref());
         self.number.push(attempt.map(|attempt| attempt.number.cast_signed()));
         self.attempt_at.push(attempt.map(|attempt| attempt.at.0));
-        self.duration_ms.push(attempt.map(|attempt| i32::try_from(attempt.duration_ms).unwrap_or(i32::MAX)));
+        self.duration_ms.push(attempt.map(|attempt| attempt.duration_ms.cast_signed()));
         self.http_status.push(response.map(|response| response.status.cast_signed()));
         self.error_class.push(error.map(|error| error_code(error.class)));
         self.error_detail.push(error.map(|error| clean(&error.detail)));
         self.address.push(attempt.and_then(|attempt| attempt.remote_address).map(|address| address.to_string()));
         self.headers.push(headers.map(|response| serde_json::json!(response.headers).to_string()));
-        self.body.push(response.filter(|response| !response.body.is_empty()).map(|response| clean(&response.body)));
+        self.body.push(response.filter(|response| !response.body.is_empty()).map(|response| response.body.as_bytes()));
     }
 
     pub(super) fn bind<'s>(&'s self, statement: &mut Statement<'s>) -> Vec<String> {
@@ -294,7 +291,7 @@ impl<'a> Attempts<'a> {
             statement.bind(&self.error_detail, Type::TEXT_ARRAY),
             statement.bind(&self.address, Type::TEXT_ARRAY),
             statement.bind(&self.headers, Type::TEXT_ARRAY),
-            statement.bind(&self.body, Type::TEXT_ARRAY),
+            statement.bind(&self.body, Type::BYTEA_ARRAY),
         ]
     }
 }

@@ -131,7 +131,7 @@ pub(super) fn attempt_at(row: &Row, first: usize) -> Result<Option<Attempt>> {
         Some(status) => Some(Response {
             status: status.cast_unsigned(),
             headers: maybe_json_at(row, first + 7)?.unwrap_or_default(),
-            body: row.try_get::<_, Option<String>>(first + 8)?.unwrap_or_default(),
+            body: String::from_utf8_lossy(row.try_get::<_, Option<&[u8]>>(first + 8)?.unwrap_or_default()).into_owned(),
         }),
         None => None,
     };
@@ -139,7 +139,7 @@ pub(super) fn attempt_at(row: &Row, first: usize) -> Result<Option<Attempt>> {
     Ok(Some(Attempt {
         number: u32::try_from(number).context("a negative attempt")?,
         at: time_at(row, first + 1)?,
-        duration_ms: small_at(row, first + 2)?,
+        duration_ms: row.try_get::<_, i32>(first + 2)?.cast_unsigned(),
         response,
         error: error_at(row, first + 4)?,
         remote_address: address.context("a stored address is damaged")?,

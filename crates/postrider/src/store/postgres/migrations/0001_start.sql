@@ -129,7 +129,7 @@ CREATE TABLE deliveries (
     error_detail     text,
     address          text,
     response_headers text,
-    response_body    text,
+    response_body    bytea,
     PRIMARY KEY (tenant, webhook, n)
 ) PARTITION BY RANGE (n);
 -- A tenant's list is merged from its webhooks, so a success is in two indexes and not in three.
@@ -150,7 +150,7 @@ CREATE TABLE attempts (
     error_detail     text,
     address          text,
     response_headers text,
-    response_body    text,
+    response_body    bytea,
     PRIMARY KEY (tenant, delivery, attempt)
 ) PARTITION BY RANGE (delivery);
 

@@ -27,6 +27,7 @@ impl Scene {
     async fn set(deployment: Deployment, chance: &mut Chance) -> Scene {
         let nodes = Nodes::start(&deployment, NODES).await;
         let stage = Stage::on(deployment, nodes.api(0)).await;
+        nodes.agree().await;
         let load = |n: usize| {
             let api = nodes.api(n).as_key(&stage.key);
             Load::enduring(&api, &TYPES, 2, &stage.ledger, Chance::from(chance.next()))
@@ -199,6 +200,7 @@ async fn a_rolling_upgrade_from_another_build_and_back_loses_nothing() {
     let mut nodes = Nodes::start(&deployment.clone().with_binary(&other), NODES).await;
     let tenant = nodes.api(0).tenant("Upgraded").await;
     nodes.api(0).webhook(&tenant, &receiver.url("/hook"), json!({ "ordering": "strict" })).await;
+    nodes.agree().await;
     let mut published = Vec::new();
     for binary in [&this, &this, &other, &other] {
         let n = published.len() / 20 % NODES;

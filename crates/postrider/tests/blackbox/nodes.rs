@@ -193,6 +193,7 @@ async fn nodes_killed_at_random_lose_nothing_keep_order_and_are_succeeded_in_tim
     let stage = Stage::on(deployment, fleet.nodes.api(0)).await;
     let once = json!({ "events": ["load.once"] });
     fleet.nodes.api(0).webhook(&stage.tenant, &stage.receiver.url("/load.once"), once).await;
+    fleet.nodes.agree().await;
     (0..NODES).for_each(|n| fleet.publish_to(n, &stage, &mut chance));
     let stop = Arc::new(AtomicBool::new(false));
     let doors = (fleet.doors.clone(), stage.key.clone(), stop.clone(), Chance::from(chance.next()));
@@ -297,7 +298,10 @@ async fn a_node_paused_under_load_and_resumed_sends_nothing_of_what_was_taken_ov
     })
     .await;
     // It sends and records again, so whatever it may have kept in its memory has had its time.
-    let load = stage.load(nodes.api(0), 200, &mut chance).await;
+    let enough = stage.ledger.count() + 200;
+    let api = nodes.api(0).as_key(&stage.key);
+    let load = Load::enduring(&api, &TYPES, 4, &stage.ledger, Chance::from(chance.next()));
+    until("it accepts again", SOON, async || (stage.ledger.count() >= enough).then_some(())).await;
     load.ended().await;
     nodes.api(1).drained(&stage.tenant, Duration::from_secs(90)).await;
     nodes.assert_run();
@@ -423,14 +427,7 @@ async fn a_rate_limit_is_one_for_all_nodes() {
     let tenant = nodes.api(0).tenant("Limited").await;
     let more = json!({ "rate_limit": { "per_second": 20 } });
     nodes.api(0).webhook(&tenant, &receiver.url("/limited"), more).await;
-    for n in 1..NODES {
-        let seen = format!("/v1/webhooks?tenant_id={tenant}");
-        shows("they know it", async || {
-            let listed = nodes.api(n).get(&seen).await.expect(200).body;
-            (listed["items"].as_array().unwrap().len() == 1).then_some(())
-        })
-        .await;
-    }
+    nodes.agree().await;
     publish_everywhere(&nodes, &tenant, "limited", 120).await;
     let requests = receiver.wait("/limited", 120).await;
     let span = |requests: &[Request]| requests[requests.len() - 1].at - requests[0].at;
@@ -452,6 +449,7 @@ async fn strict_order_is_one_order_whichever_nodes_accept() {
     receiver.script("/hook", [Reply::status(200), Reply::status(500), Reply::status(500)]);
     let more = json!({ "ordering": "strict", "retry": { "schedule_ms": [50, 50, 50] } });
     nodes.api(1).webhook(&tenant, &receiver.url("/hook"), more).await;
+    nodes.agree().await;
     // One publisher that goes from node to node: the order is that of its requests.
     for serial in 0..90 {
         let data = json!({ "serial": serial });

@@ -28,6 +28,14 @@ impl Nodes {
         &self.node(n).api
     }
 
+    /// Has every node know what was configured so far: a management call reads what others have changed, publishing may go
+    /// by what was known up to a second ago.
+    pub(crate) async fn agree(&self) {
+        for server in self.servers.iter().flatten() {
+            server.api.get("/v1/webhooks").await.expect(200);
+        }
+    }
+
     /// Fails if one of them has ended by itself.
     #[track_caller]
     pub(crate) fn assert_run(&mut self) {

@@ -88,7 +88,12 @@ async fn a_node_begins_with_a_session_a_slot_and_a_lease() {
     node.begin(now()).await.unwrap();
     assert!(lease.is_valid() && node.session() > 0);
     assert_eq!(node.slot(), 0);
-    tokio::time::sleep(TTL).await;
+    let client = database.client().await;
+    let outlived = async || {
+        let sql = "SELECT heartbeat_at - started_at > ttl_ms * interval '1 millisecond' FROM nodes";
+        client.query_one(sql, &[]).await.unwrap().get::<_, bool>(0)
+    };
+    until("heartbeats", outlived).await;
     assert!(lease.is_valid(), "heartbeats renew it");
     assert!(node.offset.load(std::sync::atomic::Ordering::Relaxed).abs() < 1000, "the same machine, the same clock");
 }

@@ -125,7 +125,10 @@ async fn planted_secrets_are_found_nowhere() {
             leaks.extend(found.map(|(name, _)| format!("{name} in the table {table}")));
         }
     }
-    for (file, bytes) in files(&deployment.data()) {
+    // On PostgreSQL a node that is given its keys needs no directory.
+    let kept = if deployment.data().exists() { files(&deployment.data()) } else { Vec::new() };
+    assert!(deployment.database().is_some() || !kept.is_empty(), "the embedded store is in the data directory");
+    for (file, bytes) in kept {
         let found = secrets.iter().filter(|(_, secret)| contains(&bytes, secret));
         leaks.extend(found.map(|(name, _)| format!("{name} in {file}")));
     }

@@ -238,6 +238,16 @@ impl Node {
     }
 }
 
+/// Measures a transaction of the hot path, with its round trips and the commit.
+async fn timed<T>(transaction: impl Future<Output = Result<T>>) -> Result<T> {
+    let started = std::time::Instant::now();
+    let done = transaction.await;
+    if done.is_ok() {
+        metrics::histogram!("postrider_store_commit_seconds").record(started.elapsed());
+    }
+    done
+}
+
 #[async_trait]
 impl Store for PgStore {
     fn is_shared(&self) -> bool {
@@ -281,11 +291,11 @@ impl Store for PgStore {
     }
 
     async fn accept(&self, events: Vec<NewEvent>, now: UnixMs) -> Result<Vec<Accepted>> {
-        self.hot(accept::accept(self, events, now)).await
+        timed(self.hot(accept::accept(self, events, now))).await
     }
 
     async fn record(&self, outcomes: Vec<Recorded>, now: UnixMs) -> Result<Vec<bool>> {
-        self.hot(record::record(self, outcomes, now)).await
+        timed(self.hot(record::record(self, outcomes, now))).await
     }
 
     async fn refill(

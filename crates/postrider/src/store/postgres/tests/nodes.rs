@@ -1,18 +1,23 @@
 //! Several nodes on one database: who owns what, before and after a node dies.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use postrider_core::delivery::DeliveryStatus;
 use postrider_core::time::UnixMs;
+use postrider_core::webhook::Ordering;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::Database;
 use crate::ambient::{Ambient as _, System};
-use crate::store::conformance::world::{tenant, webhook};
+use crate::store::conformance::Backend;
+use crate::store::conformance::world::{World, ok, tenant, webhook};
 use crate::store::postgres::PgStore;
 use crate::store::postgres::nodes::{Pulse, beat};
-use crate::store::{Notice, Signal, Store};
+use crate::store::{Notice, RecordedOutcome, Signal, Store};
 
 /// Short enough for a test, long enough for a machine that is busy.
 const TTL: Duration = Duration::from_secs(2);
@@ -20,6 +25,16 @@ const TTL: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A node that nobody takes for dead within a test.
 pub(super) const LONG: Duration = Duration::from_secs(600);
+
+/// A store that is open already.
+struct Opened(Arc<PgStore>);
+
+#[async_trait]
+impl Backend for Opened {
+    async fn open(&self) -> Arc<dyn Store> {
+        self.0.clone()
+    }
+}
 
 pub(super) async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
@@ -243,6 +258,30 @@ async fn a_home_changes_hands_in_the_order_of_numbers() {
     done.cancel();
     assert!(watching.await.unwrap() > 0);
     assert_eq!(parked_for(&client, heir.session()).await, 30_000);
+}
+
+#[tokio::test]
+#[ignore = "needs POSTRIDER_TEST_POSTGRES"]
+async fn what_was_taken_over_is_recorded_by_its_new_owner_only() {
+    let database = Database::new();
+    let client = database.client().await;
+    let (slept, heir) = (database.node("slept", LONG).await, database.node("heir", LONG).await);
+    let mut world = World::new(Box::new(Opened(slept.clone()))).await;
+    world.now = now();
+    heir.begin(world.now).await.unwrap();
+    let sent = world.send(tenant(1), &[webhook(1)]).await;
+    client.execute("UPDATE nodes SET dead = true WHERE session = $1", &[&slept.session()]).await.unwrap();
+    heir.tick.notify_one();
+    until("the takeover", async || parked_for(&client, heir.session()).await == 1).await;
+
+    world.now = now();
+    let outcome = sent.outcome(0, Some(ok(1, world.now)), RecordedOutcome::Succeeded);
+    assert!(!world.record(outcome.clone()).await, "it is another's");
+    assert_eq!(world.delivery(sent.delivery(0)).await.status, DeliveryStatus::Pending);
+    let refill = heir.refill(webhook(1), Ordering::None, world.now, 10, usize::MAX).await.unwrap();
+    assert_eq!(refill.jobs[0].delivery_id, sent.delivery(0));
+    assert_eq!(heir.record(vec![outcome], world.now).await.unwrap(), [true]);
+    assert_eq!(world.delivery(sent.delivery(0)).await.status, DeliveryStatus::Succeeded);
 }
 
 #[tokio::test]

@@ -33,6 +33,7 @@ mod statement;
 mod stats;
 mod takeover;
 mod tally;
+mod transfer;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -56,6 +57,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub use self::inspect::{Observation, Weight};
 pub use self::migrate::Migrated;
 pub use self::settings::{CONNECTIONS, CONNECTIONS_MIN, Settings, TTL, masked};
+pub use self::transfer::Moved;
 use crate::store::*;
 
 /// A call that is not of the hot path and takes longer has failed; the server gives a statement up before.

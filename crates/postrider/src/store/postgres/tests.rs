@@ -8,6 +8,7 @@ mod inspecting;
 mod network;
 mod nodes;
 mod schema;
+mod transfer;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;

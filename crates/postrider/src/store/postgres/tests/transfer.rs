@@ -1,0 +1,288 @@
+//! Moving a single machine's store to PostgreSQL.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use postrider_core::ids::{KeyId, PartnerId, ReplayId};
+use postrider_core::time::UnixMs;
+use postrider_core::webhook::WebhookStatus;
+use tempfile::TempDir;
+
+use super::Database;
+use crate::store::conformance::Backend;
+use crate::store::conformance::world::*;
+use crate::store::postgres::PgStore;
+use crate::store::sqlite::SqliteStore;
+use crate::store::*;
+
+#[derive(Clone)]
+struct Machine(Arc<TempDir>);
+
+#[async_trait]
+impl Backend for Machine {
+    async fn open(&self) -> Arc<dyn Store> {
+        Arc::new(SqliteStore::open(self.0.path()).unwrap())
+    }
+}
+
+/// A machine that has seen some of everything, over three days, and died. The time then.
+async fn lived_in(machine: &Machine) -> UnixMs {
+    let mut world = World::new(Box::new(machine.clone())).await;
+    configure(&world).await;
+    for day in 0..3 {
+        for number in 0..9_u8 {
+            let owner = 1 + number % 2;
+            let mut event = world.event(tenant(owner), &[webhook(owner), webhook(owner + 2)]);
+            event.external_id = Some(format!("order {day} {number}").into());
+            event.idempotency_key = (number % 3 == 0).then(|| format!("key {day} {number}").into());
+            event.ordering_key = Some("customer".into());
+            event.source = if number == 8 { Source::Test } else { Source::Api };
+            let sent = world.accept(event).await;
+            let mut strange = ok(1, world.now);
+            if let Some(response) = &mut strange.response {
+                response.body = "zero \0 byte".into();
+            }
+            let first = match number % 3 {
+                0 => sent.outcome(0, Some(strange), RecordedOutcome::Succeeded),
+                1 => sent.outcome(0, Some(bad(1, world.now)), RecordedOutcome::Failed),
+                _ => sent.retry_at(0, timed_out(1, world.now), world.now + HOUR),
+            };
+            assert!(world.record(first).await);
+            // The second is held, parked or canceled.
+            match number % 3 {
+                0 => world.store().release(vec![sent.delivery(1)], world.now).await.unwrap(),
+                1 => drop(world.store().cancel(Scope::Platform, sent.delivery(1), world.now).await.unwrap()),
+                _ => {}
+            }
+            world.pass(MINUTE);
+        }
+        world.pass(DAY);
+    }
+    let some = world.store().events(all_events(Scope::Tenant(tenant(1)))).await.unwrap().items.remove(5);
+    world.store().replay_event(Scope::Platform, some.event.id, vec![webhook(3)], world.now).await.unwrap().unwrap();
+    world.now
+}
+
+async fn configure(world: &World) {
+    let store = world.store();
+    let audit = |action: &str| world.audit(Some(tenant(1)), action);
+    let partner = PartnerRecord { id: PartnerId::from_random([1; 16]), name: "P".into(), created_at: world.now };
+    store.put_partner(partner, audit("partner.created")).await.unwrap();
+    for number in [1, 2] {
+        world.put_tenant(tenant(number)).await;
+        for hook in [number, number + 2] {
+            let ordering = if hook == 1 { "strict" } else { "none" };
+            let spec = serde_json::json!({
+                "name": "Orders", "url": "https://example.com/hook", "events": ["*"], "ordering": ordering,
+            });
+            let webhook = WebhookRecord {
+                id: webhook(hook),
+                tenant_id: tenant(number),
+                spec: serde_json::from_value(spec).unwrap(),
+                status: WebhookStatus::Active,
+                disabled_reason: None,
+                sealed_secrets: vec![0, 255, hook],
+                temporary: false,
+                created_at: world.now,
+                updated_at: world.now,
+            };
+            store.put_webhook(webhook, audit("webhook.created")).await.unwrap();
+        }
+    }
+    let key = KeyRecord {
+        id: KeyId::from_random([1; 16]),
+        tenant_id: tenant(1),
+        name: "ci".into(),
+        role: Role::Member,
+        scopes: vec!["events:write".into()],
+        hash: [7; 32],
+        shown_prefix: "sk".into(),
+        expires_at: None,
+        created_at: world.now,
+    };
+    store.put_key(key, audit("key.created")).await.unwrap();
+    for owner in [None, Some(tenant(1))] {
+        let event_type = EventTypeRecord {
+            tenant_id: owner,
+            name: "user.created".into(),
+            group: None,
+            description: Some("A user".into()),
+            schema: Some(serde_json::json!({"b": 1.50, "a": [null, 1]})),
+            example: None,
+            deprecated: false,
+            created_at: world.now,
+            updated_at: world.now,
+        };
+        store.put_event_type(event_type, audit("event_type.put")).await.unwrap();
+    }
+    store.put_setting("data_key", vec![0, 1, 2]).await.unwrap();
+    let replay = ReplayRecord {
+        id: ReplayId::from_random([7; 16]),
+        select: ReplaySelect {
+            tenant_id: tenant(1),
+            since: world.now,
+            until: world.now + DAY,
+            types: postrider_core::subscription::Subscriptions(vec!["user.*".into()]),
+            statuses: Vec::new(),
+            webhook_id: None,
+            targets: ReplayTargets::Original,
+        },
+        rate_per_second: Some(2.5),
+        status: ReplayStatus::Running,
+        matched: 3,
+        done: 1,
+        queued: 1,
+        cursor: 5,
+        created_at: world.now,
+        finished_at: None,
+    };
+    store.replay_create(replay, audit("replay.created")).await.unwrap();
+    let key = ReplyKey { caller: "key_1".into(), route: "POST /v1/webhooks".into(), key: "k".into() };
+    store.idempotency_claim(&key, [1; 32], world.now).await.unwrap();
+    let reply = StoredReply { status: 201, sealed_body: vec![3, 0] };
+    store.idempotency_finish(&key, Some(reply), world.now).await.unwrap();
+}
+
+/// All that a store tells through the seam, at `now`.
+async fn told(store: &dyn Store, now: UnixMs) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut say = |what: String| all.push(what);
+    let mut configuration = store.configuration().await.unwrap();
+    configuration.version = 0;
+    configuration.tenants.sort_by_key(|tenant| tenant.id);
+    configuration.event_types.sort_by_key(|event_type| event_type.tenant_id);
+    say(format!("{configuration:?}"));
+    for scope in [Scope::Platform, Scope::Tenant(tenant(1)), Scope::Tenant(tenant(2))] {
+        let deliveries = store.deliveries(all_deliveries(scope)).await.unwrap().items;
+        for delivery in &deliveries {
+            say(format!("{:?}", store.attempts(delivery.id).await.unwrap()));
+            say(format!("{:?}", store.delivery(scope, delivery.id).await.unwrap()));
+        }
+        say(format!("{deliveries:?}"));
+        let events = store.events(all_events(scope)).await.unwrap().items;
+        for event in &events {
+            let of_event = store.event_deliveries(event.event.id).await.unwrap();
+            say(format!("{:?}", of_event.iter().map(|delivery| delivery.id).collect::<Vec<_>>()));
+        }
+        say(format!("{events:?}"));
+        for hook in [None, Some(webhook(1)), Some(webhook(3)), Some(webhook(4))] {
+            let query =
+                StatsQuery { scope, webhook_id: hook, since: now - 9 * DAY, until: now + DAY, bucket_ms: 3_600_000 };
+            let mut stats = store.stats(query).await.unwrap();
+            stats.series.retain(|point| point.succeeded + point.failed > 0);
+            say(format!("{hook:?} {stats:?}"));
+        }
+        let audit = AuditQuery { scope, actor: None, action: None, since: None, page: page(100) };
+        say(format!("{:?}", store.audit_log(audit).await.unwrap().items));
+        say(format!("{:?}", store.replay_list(scope, page(10)).await.unwrap().items));
+    }
+    say(format!("{:?}", store.health(&[1, 2, 3, 4].map(webhook)).await.unwrap()));
+    say(format!("{:?}", store.partners(page(10)).await.unwrap().items));
+    say(format!("{:?}", store.get_setting("data_key").await.unwrap()));
+    let key = ReplyKey { caller: "key_1".into(), route: "POST /v1/webhooks".into(), key: "k".into() };
+    say(format!("{:?}", store.idempotency_claim(&key, [1; 32], now - 3 * DAY).await.unwrap()));
+    all
+}
+
+/// Both stores tell the same once a process has begun on each, and go on from there.
+async fn assert_moved(machine: &Machine, database: &Database, now: UnixMs) {
+    let old = machine.open().await;
+    old.begin(now).await.unwrap();
+    let new = database.node("one", Duration::ZERO).await;
+    let begun = new.begin(now).await.unwrap();
+    let (before, after) = (told(&*old, now).await, told(&*new, now).await);
+    assert!(before.len() > 100);
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!(before, after);
+    }
+    assert_eq!(before.len(), after.len());
+    let parked: u64 = begun.lanes.iter().map(|lane| lane.parked).sum();
+    assert_eq!(parked, new.gauges(now).await.unwrap().pending, "everything waits for the new node");
+    assert_eq!(new.replay_unfinished().await.unwrap().len(), 1);
+
+    // A publisher that repeats itself is recognised, and what is new has a greater number.
+    // A world elsewhere makes events up.
+    let mut world = World::new(Box::new(Machine::new())).await;
+    world.now = now;
+    let newest = new.events(all_events(Scope::Platform)).await.unwrap().items.remove(0);
+    let mut again = world.event(newest.event.tenant_id, &[]);
+    again.external_id = newest.event.external_id.clone();
+    let fresh = world.event(tenant(1), &[]);
+    let accepted = new.accept(vec![again, fresh], now - 30 * DAY).await.unwrap();
+    assert!(matches!(&accepted[0], Accepted::Repeat { id, .. } if *id == newest.event.id), "{accepted:?}");
+    assert!(matches!(&accepted[1], Accepted::New { id, .. } if id.sequence() > newest.event.id.sequence()));
+    new.close().await.unwrap();
+}
+
+impl Machine {
+    fn new() -> Machine {
+        Machine(Arc::new(TempDir::new().unwrap()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs POSTRIDER_TEST_POSTGRES"]
+async fn everything_is_moved_and_told_as_before() {
+    let (machine, database) = (Machine::new(), Database::new());
+    let now = lived_in(&machine).await;
+    let settings = database.settings().await;
+    let moved = PgStore::transfer(machine.0.path(), settings.clone(), now, &|_, _| {}).await.unwrap();
+    let rows = |name: &str| moved.iter().filter(|part| part.name.starts_with(name)).map(|part| part.rows).sum::<u64>();
+    assert_eq!((rows("events"), rows("webhooks"), rows("attempts")), (27, 4, 9));
+    assert_moved(&machine, &database, now).await;
+
+    let again = PgStore::transfer(machine.0.path(), settings, now, &|_, _| {}).await.unwrap_err();
+    assert!(format!("{:#}", anyhow::Error::from(again)).contains("moved to before"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs POSTRIDER_TEST_POSTGRES"]
+async fn a_transfer_that_was_cut_off_goes_on_where_it_stopped() {
+    let (machine, database) = (Machine::new(), Database::new());
+    let now = lived_in(&machine).await;
+    let settings = database.settings().await;
+    let (mut steps, mut last) = (0, 0);
+    loop {
+        let (cut, told) = tokio::sync::watch::channel(0);
+        // Some twenty rows at a time.
+        let tell = |done: u64, _| {
+            cut.send_replace(done);
+        };
+        let transfer = PgStore::transfer(machine.0.path(), settings.clone(), now + MINUTE * steps, &tell);
+        let enough = async {
+            let mut told = told.clone();
+            told.wait_for(|done| *done > last + 20).await.unwrap();
+        };
+        tokio::select! {
+            moved = transfer => {
+                moved.unwrap();
+                break;
+            }
+            () = enough => {}
+        }
+        assert!(*told.borrow() > last, "it goes on");
+        last = *told.borrow();
+        steps += 1;
+    }
+    assert!(steps >= 3, "{steps} cuts");
+    assert_moved(&machine, &database, now).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs POSTRIDER_TEST_POSTGRES"]
+async fn what_may_not_be_moved_is_refused() {
+    let (machine, database) = (Machine::new(), Database::new());
+    let settings = database.settings().await;
+    let refused = async |settings: &crate::store::postgres::Settings| {
+        let result = PgStore::transfer(machine.0.path(), settings.clone(), UnixMs(0), &|_, _| {}).await;
+        format!("{:#}", anyhow::Error::from(result.unwrap_err()))
+    };
+    assert!(refused(&settings).await.contains("there is no store"));
+    let running = machine.open().await;
+    assert!(refused(&settings).await.contains("is using the data directory"));
+    running.close().await.unwrap();
+    let other = World::new(Box::new(database)).await;
+    other.put_tenant(tenant(9)).await;
+    assert!(refused(&settings).await.contains("target is in use"));
+}

@@ -71,8 +71,8 @@ async fn wake_followers(client: &impl GenericClient, row: &Pending, now: UnixMs)
     let (Some(key), Some(due_at)) = (&row.ordering_key, row.due_at) else { return Ok(()) };
     client
         .execute_typed(
-            "UPDATE pending SET due_at = $5 \
-             WHERE webhook = $1 AND ordering_key = $2 AND n > $3 AND due_at = $4 AND attempts = 0",
+            "UPDATE pending SET due_at = $5 WHERE webhook = $1 AND ordering_key = $2 AND n > $3 \
+                 AND due_at IS NOT NULL AND due_at + 0 = $4 AND attempts = 0",
             &[
                 (&row.webhook.0, Type::UUID),
                 (key, Type::TEXT),
@@ -196,12 +196,10 @@ async fn cancel_once(store: &PgStore, scope: Scope, delivery: DeliveryId, now: U
     Ok(Canceled::Done { webhook_id })
 }
 
-/// Parked rows of a webhook, of whatever owner. Equality is written as a range so that the planner does not walk the
-/// index of all rows by number.
-const PARKED: &str = "SELECT p.n FROM (SELECT 0 AS session UNION SELECT session FROM nodes) o CROSS JOIN LATERAL ( \
+/// Parked rows of a webhook, of whatever owner.
+const PARKED: &str = "SELECT p.n FROM (SELECT 0 AS session UNION ALL SELECT session FROM nodes) o CROSS JOIN LATERAL ( \
          SELECT q.n FROM pending q WHERE q.owner = o.session AND q.webhook >= $1 AND q.webhook <= $1 \
-             AND q.due_at IS NOT NULL ORDER BY q.owner, q.webhook, q.n LIMIT $2) p \
-     ORDER BY p.n LIMIT $2";
+             AND q.due_at IS NOT NULL ORDER BY q.owner, q.webhook, q.n LIMIT $2) p LIMIT $2";
 
 pub(super) async fn cancel_pending(
     store: &PgStore,
@@ -222,12 +220,12 @@ async fn cancel_parked(
     now: UnixMs,
 ) -> Result<usize> {
     let mut client = store.reader().await?;
-    let mut turn = tally::turn(store).await;
-    let tx = client.transaction().await?;
-    let numbers = parked(&*tx, webhook, limit).await?;
+    let numbers = parked(&**client, webhook, limit).await?;
     if numbers.is_empty() {
         return Ok(0);
     }
+    let mut turn = tally::turn(store).await;
+    let tx = client.transaction().await?;
     let (canceled, tally) = end(&tx, &numbers, false, Some(error), now).await?;
     commit(tx, store, &mut turn, &tally, now).await?;
     Ok(canceled)
@@ -235,7 +233,7 @@ async fn cancel_parked(
 
 async fn parked(client: &impl GenericClient, webhook: WebhookId, limit: usize) -> Result<Vec<i64>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = client.query_typed(PARKED, &[(&webhook.0, Type::UUID), (&limit, Type::INT8)]).await?;
+    let rows = refill::steered(client, PARKED, &[(&webhook.0, Type::UUID), (&limit, Type::INT8)]).await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 

@@ -118,9 +118,7 @@ async fn refill_once(store: &PgStore, wanted: &Wanted) -> Result<Refill> {
         return Ok(Refill { jobs: Vec::new(), next_due: next_due(client, wanted).await? });
     }
     doubts.insert(wanted.webhook, numbers.clone());
-    // One after the other, and without waiting in between.
-    let (held, next_due) = tokio::join!(hold(client, wanted, &numbers), next_due(client, wanted));
-    let (held, next_due) = (held?, next_due?);
+    let (held, next_due) = hold(client, wanted, &numbers).await?;
     doubts.remove(&wanted.webhook);
     let held = found.into_iter().filter(|(candidate, _)| held.contains(&candidate.n));
     Ok(Refill { jobs: held.map(|(candidate, event)| candidate.into_job(wanted.webhook, event)).collect(), next_due })
@@ -137,6 +135,27 @@ impl Candidate {
             progress: self.progress,
         }
     }
+}
+
+// ---- steering ----------------------------------------------------------------------------------------------------------
+
+/// Each of these statements is flat only by one index, which the planner leaves when statistics are stale: it takes a
+/// webhook with millions of rows for one with a few, and sorts. What it should not do is forbidden; then conditions that
+/// could lead it to another index are written so that no index knows them (`due_at + 0`).
+const STEER: &str = "BEGIN; SET LOCAL jit = off; SET LOCAL enable_seqscan = off; \
+     SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off; \
+     SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
+
+type Parameters<'a> = [(&'a (dyn ToSql + Sync), Type)];
+
+/// Runs one statement by the index that is meant, in one round trip.
+pub(super) async fn steered(client: &impl GenericClient, sql: &str, parameters: &Parameters<'_>) -> Result<Vec<Row>> {
+    let (begun, rows, ended) =
+        tokio::join!(client.batch_execute(STEER), client.query_typed(sql, parameters), client.batch_execute("COMMIT"));
+    begun?;
+    let rows = rows?;
+    ended?;
+    Ok(rows)
 }
 
 // ---- reading -----------------------------------------------------------------------------------------------------------
@@ -160,7 +179,7 @@ const FIRST_BY_NUMBER: &str = "SELECT d.* FROM ( \
 
 const BY_NUMBER: &str = "SELECT p.*, row_number() OVER (ORDER BY p.n) AS place \
      FROM unnest($6::bigint[]) AS o (n) CROSS JOIN LATERAL ( \
-         SELECT * FROM pending q WHERE q.n = o.n AND q.owner = $1 AND q.due_at <= $3 OFFSET 0) p \
+         SELECT * FROM pending q WHERE q.n = o.n AND q.owner + 0 = $1 AND q.due_at + 0 <= $3 OFFSET 0) p \
      WHERE $2::uuid = p.webhook LIMIT $4";
 
 /// The rows that `picked` picks, up to the first that is too many bytes, with their events: the payload comes with the
@@ -187,7 +206,7 @@ async fn read(client: &impl GenericClient, wanted: &Wanted, picked: &str, number
         (&numbers, Type::INT8_ARRAY),
     ];
     let used = if picked.contains("$6") { 6 } else { 5 };
-    Ok(client.query_typed(&sql, &parameters[..used]).await?)
+    steered(client, &sql, &parameters[..used]).await
 }
 
 /// Where the columns of a candidate's event begin, after its own.
@@ -224,6 +243,10 @@ impl Bodies {
 
 /// When the next parked row is due.
 async fn next_due(client: &impl GenericClient, wanted: &Wanted) -> Result<Option<UnixMs>> {
+    time_in(&steered(client, &next_due_sql(wanted), &next_due_parameters(wanted)).await?)
+}
+
+fn next_due_sql(wanted: &Wanted) -> String {
     let sql = if wanted.order == Ordering::Strict {
         "SELECT due_at FROM pending WHERE owner = $1 AND webhook >= $2 AND webhook <= $2 AND due_at IS NOT NULL \
              AND {ours} ORDER BY owner, webhook, n LIMIT 1"
@@ -231,30 +254,46 @@ async fn next_due(client: &impl GenericClient, wanted: &Wanted) -> Result<Option
         "SELECT due_at FROM pending WHERE owner = $1 AND webhook = $2 AND due_at IS NOT NULL \
              AND {ours} ORDER BY due_at, n LIMIT 1"
     };
-    let sql = sql.replace("{ours}", IS_OURS);
-    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&wanted.session, Type::INT4), (&wanted.webhook.0, Type::UUID)];
-    let row = client.query_typed_opt(&sql, &parameters).await?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?.map(UnixMs))
+    sql.replace("{ours}", IS_OURS)
+}
+
+fn next_due_parameters(wanted: &Wanted) -> [(&(dyn ToSql + Sync), Type); 2] {
+    [(&wanted.session, Type::INT4), (&wanted.webhook.0, Type::UUID)]
+}
+
+fn time_in(rows: &[Row]) -> Result<Option<UnixMs>> {
+    Ok(rows.first().map(|row| row.try_get(0)).transpose()?.map(UnixMs))
 }
 
 // ---- holding -----------------------------------------------------------------------------------------------------------
 
-/// Holds the rows that are still parked and this node's; which they are.
-async fn hold(client: &impl GenericClient, wanted: &Wanted, numbers: &[i64]) -> Result<HashSet<i64>> {
-    let rows = client
-        .query_typed(
-            "UPDATE pending SET due_at = NULL WHERE n = ANY($1) AND owner = $2 AND due_at <= $3 RETURNING n",
-            &[(&numbers, Type::INT8_ARRAY), (&wanted.session, Type::INT4), (&wanted.now.0, Type::INT8)],
-        )
-        .await?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+const HOLD: &str = "UPDATE pending SET due_at = NULL \
+     WHERE n = ANY($1) AND owner + 0 = $2 AND due_at + 0 <= $3 RETURNING n";
+
+/// Holds the rows that are still parked and this node's; which they are, and when the next one is due.
+async fn hold(client: &impl GenericClient, wanted: &Wanted, numbers: &[i64]) -> Result<(HashSet<i64>, Option<UnixMs>)> {
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&numbers, Type::INT8_ARRAY), (&wanted.session, Type::INT4), (&wanted.now.0, Type::INT8)];
+    let (sql, asked) = (next_due_sql(wanted), next_due_parameters(wanted));
+    // One after the other, and without waiting in between.
+    let (begun, held, next, ended) = tokio::join!(
+        client.batch_execute(STEER),
+        client.query_typed(HOLD, &parameters),
+        client.query_typed(&sql, &asked),
+        client.batch_execute("COMMIT"),
+    );
+    begun?;
+    let (held, next) = (held?, next?);
+    ended?;
+    let held = held.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<_>>()?;
+    Ok((held, time_in(&next)?))
 }
 
 /// Parks rows that may have been held by a statement whose end nobody has heard of.
 async fn park_again(client: &impl GenericClient, wanted: &Wanted, numbers: &[i64]) -> Result<()> {
     client
         .execute_typed(
-            "UPDATE pending SET due_at = $3 WHERE n = ANY($1) AND owner = $2 AND due_at IS NULL",
+            "UPDATE pending SET due_at = $3 WHERE n = ANY($1) AND owner + 0 = $2 AND due_at IS NULL",
             &[(&numbers, Type::INT8_ARRAY), (&wanted.session, Type::INT4), (&wanted.now.0, Type::INT8)],
         )
         .await?;
@@ -295,17 +334,13 @@ async fn oldest_due(client: &impl GenericClient, wanted: &Wanted) -> Result<Vec<
     let sql = "SELECT n, ordering_key FROM pending WHERE owner = $1 AND webhook = $2 AND due_at <= $3 AND {ours} \
                ORDER BY due_at, n LIMIT $4"
         .replace("{ours}", IS_OURS);
-    let rows = client
-        .query_typed(
-            &sql,
-            &[
-                (&wanted.session, Type::INT4),
-                (&wanted.webhook.0, Type::UUID),
-                (&wanted.now.0, Type::INT8),
-                (&wanted.limit, Type::INT8),
-            ],
-        )
-        .await?;
+    let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
+        (&wanted.session, Type::INT4),
+        (&wanted.webhook.0, Type::UUID),
+        (&wanted.now.0, Type::INT8),
+        (&wanted.limit, Type::INT8),
+    ];
+    let rows = steered(client, &sql, &parameters).await?;
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
@@ -317,27 +352,30 @@ struct Keepers {
     due: Vec<i64>,
 }
 
+const TAKE_KEYS: &str = "SELECT ordering_key, n, due_at, waits, owner <> $1 FROM ( \
+         SELECT r.*, count(*) FILTER (WHERE r.waits) OVER (PARTITION BY r.ordering_key ORDER BY r.n) AS waiting \
+         FROM unnest($5::text[]) AS k (key) CROSS JOIN LATERAL ( \
+             SELECT p.ordering_key, p.n, p.due_at, p.owner, (p.due_at > $3 OR p.owner <> $1) AS waits \
+             FROM pending p WHERE p.webhook >= $2 AND p.webhook <= $2 \
+                 AND p.ordering_key >= k.key AND p.ordering_key <= k.key AND p.due_at IS NOT NULL \
+             ORDER BY p.webhook, p.ordering_key, p.n LIMIT $4) r) w \
+     WHERE waiting = 0 OR (waiting = 1 AND waits)";
+
 /// Takes the due rows at the start of each key; the number of due rows behind them that are kept back.
-async fn take_keys(client: &impl GenericClient, wanted: &Wanted, keys: &[String], taken: &mut Vec<i64>) -> Result<u64> {
-    let rows = client
-        .query_typed(
-            "SELECT ordering_key, n, due_at, waits, owner <> $1 FROM ( \
-                 SELECT r.*, count(*) FILTER (WHERE r.waits) OVER (PARTITION BY r.ordering_key ORDER BY r.n) AS waiting \
-                 FROM unnest($5::text[]) AS k (key) CROSS JOIN LATERAL ( \
-                     SELECT p.ordering_key, p.n, p.due_at, p.owner, (p.due_at > $3 OR p.owner <> $1) AS waits \
-                     FROM pending p WHERE p.webhook >= $2 AND p.webhook <= $2 \
-                         AND p.ordering_key = k.key AND p.due_at IS NOT NULL \
-                     ORDER BY p.webhook, p.n LIMIT $4) r) w \
-             WHERE waiting = 0 OR (waiting = 1 AND waits)",
-            &[
-                (&wanted.session, Type::INT4),
-                (&wanted.webhook.0, Type::UUID),
-                (&wanted.now.0, Type::INT8),
-                (&wanted.limit, Type::INT8),
-                (&keys, Type::TEXT_ARRAY),
-            ],
-        )
-        .await?;
+async fn take_keys(
+    client: &impl GenericClient,
+    wanted: &Wanted,
+    keys: &[String],
+    taken: &mut Vec<i64>,
+) -> Result<usize> {
+    let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
+        (&wanted.session, Type::INT4),
+        (&wanted.webhook.0, Type::UUID),
+        (&wanted.now.0, Type::INT8),
+        (&wanted.limit, Type::INT8),
+        (&keys, Type::TEXT_ARRAY),
+    ];
+    let rows = steered(client, TAKE_KEYS, &parameters).await?;
     let mut keepers = Keepers::default();
     for row in rows {
         let (n, due_at): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
@@ -353,28 +391,26 @@ async fn take_keys(client: &impl GenericClient, wanted: &Wanted, keys: &[String]
     if keepers.keys.is_empty() { Ok(0) } else { keep_back(client, wanted, &keepers).await }
 }
 
+const KEEP_BACK: &str = "UPDATE pending p SET due_at = b.due FROM ( \
+         SELECT f.n, k.due FROM unnest($3::text[], $4::bigint[], $5::bigint[]) AS k (key, n, due) \
+         CROSS JOIN LATERAL ( \
+             SELECT q.n FROM pending q WHERE q.webhook >= $2 AND q.webhook <= $2 \
+                 AND q.ordering_key >= k.key AND q.ordering_key <= k.key AND q.n > k.n AND q.due_at IS NOT NULL \
+                 AND q.due_at + 0 < k.due AND q.owner + 0 = $1 \
+             ORDER BY q.webhook, q.ordering_key, q.n LIMIT $6) f OFFSET 0) b \
+     WHERE p.n = b.n AND p.owner + 0 = $1 AND p.due_at + 0 < b.due RETURNING p.n";
+
 /// Lets the due rows behind each keeper wait for it.
-async fn keep_back(client: &impl GenericClient, wanted: &Wanted, keepers: &Keepers) -> Result<u64> {
-    let kept_back = client
-        .execute_typed(
-            "UPDATE pending p SET due_at = b.due FROM ( \
-                 SELECT f.n, k.due FROM unnest($3::text[], $4::bigint[], $5::bigint[]) AS k (key, n, due) \
-                 CROSS JOIN LATERAL ( \
-                     SELECT q.n FROM pending q WHERE q.webhook >= $2 AND q.webhook <= $2 AND q.ordering_key = k.key \
-                         AND q.n > k.n AND q.due_at < k.due AND q.owner = $1 \
-                     ORDER BY q.webhook, q.n LIMIT $6) f OFFSET 0) b \
-             WHERE p.n = b.n AND p.owner = $1 AND p.due_at < b.due",
-            &[
-                (&wanted.session, Type::INT4),
-                (&wanted.webhook.0, Type::UUID),
-                (&keepers.keys, Type::TEXT_ARRAY),
-                (&keepers.numbers, Type::INT8_ARRAY),
-                (&keepers.due, Type::INT8_ARRAY),
-                (&KEPT_BACK_MAX, Type::INT8),
-            ],
-        )
-        .await?;
-    Ok(kept_back)
+async fn keep_back(client: &impl GenericClient, wanted: &Wanted, keepers: &Keepers) -> Result<usize> {
+    let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
+        (&wanted.session, Type::INT4),
+        (&wanted.webhook.0, Type::UUID),
+        (&keepers.keys, Type::TEXT_ARRAY),
+        (&keepers.numbers, Type::INT8_ARRAY),
+        (&keepers.due, Type::INT8_ARRAY),
+        (&KEPT_BACK_MAX, Type::INT8),
+    ];
+    Ok(steered(client, KEEP_BACK, &parameters).await?.len())
 }
 
 // ---- single events -----------------------------------------------------------------------------------------------------

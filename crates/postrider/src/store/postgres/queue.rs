@@ -256,6 +256,7 @@ async fn end(
     error: Option<&AttemptError>,
     now: UnixMs,
 ) -> Result<(usize, Tally)> {
+    tx.batch_execute(refill::STEERED).await?;
     let rows = tx
         .query_typed(
             END,

@@ -33,7 +33,7 @@ const STRAY_WAIT_MS: i64 = 1_000;
 const STRIPES: usize = 64;
 
 /// Rows of which it is not known whether they are held, by webhook.
-type Doubts = HashMap<WebhookId, Vec<i64>>;
+pub(super) type Doubts = HashMap<WebhookId, Vec<i64>>;
 
 /// The refills of a node.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Default for Refills {
 }
 
 impl Refills {
-    async fn turn(&self, webhook: WebhookId) -> MutexGuard<'_, Doubts> {
+    pub(super) async fn turn(&self, webhook: WebhookId) -> MutexGuard<'_, Doubts> {
         let stripe = webhook.0.as_bytes().iter().fold(0_usize, |sum, byte| sum.wrapping_mul(31) + usize::from(*byte));
         self.0[stripe % STRIPES].lock().await
     }
@@ -142,16 +142,21 @@ impl Candidate {
 /// Each of these statements is flat only by one index, which the planner leaves when statistics are stale: it takes a
 /// webhook with millions of rows for one with a few, and sorts. What it should not do is forbidden; then conditions that
 /// could lead it to another index are written so that no index knows them (`due_at + 0`).
-const STEER: &str = "BEGIN; SET LOCAL jit = off; SET LOCAL enable_seqscan = off; \
+pub(super) const STEERED: &str = "SET LOCAL jit = off; SET LOCAL enable_seqscan = off; \
      SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off; \
      SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
+
+/// Begins a transaction that is [`STEERED`].
+async fn begin_steered(client: &impl GenericClient) -> Result<()> {
+    Ok(client.batch_execute(&format!("BEGIN; {STEERED}")).await?)
+}
 
 type Parameters<'a> = [(&'a (dyn ToSql + Sync), Type)];
 
 /// Runs one statement by the index that is meant, in one round trip.
 pub(super) async fn steered(client: &impl GenericClient, sql: &str, parameters: &Parameters<'_>) -> Result<Vec<Row>> {
     let (begun, rows, ended) =
-        tokio::join!(client.batch_execute(STEER), client.query_typed(sql, parameters), client.batch_execute("COMMIT"));
+        tokio::join!(begin_steered(client), client.query_typed(sql, parameters), client.batch_execute("COMMIT"));
     begun?;
     let rows = rows?;
     ended?;
@@ -277,7 +282,7 @@ async fn hold(client: &impl GenericClient, wanted: &Wanted, numbers: &[i64]) -> 
     let (sql, asked) = (next_due_sql(wanted), next_due_parameters(wanted));
     // One after the other, and without waiting in between.
     let (begun, held, next, ended) = tokio::join!(
-        client.batch_execute(STEER),
+        begin_steered(client),
         client.query_typed(HOLD, &parameters),
         client.query_typed(&sql, &asked),
         client.batch_execute("COMMIT"),

@@ -7,6 +7,7 @@
 mod inspecting;
 mod network;
 mod nodes;
+mod queue;
 mod schema;
 mod transfer;
 

@@ -208,7 +208,7 @@ impl Server {
             let tenant = json!({ "name": format!("{}{number}", pending::IDLE) });
             let tenant: Created = api.call("POST", "/v1/tenants", ADMIN_KEY, &tenant).await?;
             for _ in 0..pending::IDLE_WEBHOOKS {
-                let hook = json!({ "tenant_id": tenant.id, "url": "http://127.0.0.1:9/", "events": ["never.ever"] });
+                let hook = json!({ "tenant_id": tenant.id, "url": "http://127.0.0.1:8080/", "events": ["never.ever"] });
                 let _: Hook = api.call("POST", "/v1/webhooks", ADMIN_KEY, &hook).await?;
             }
         }

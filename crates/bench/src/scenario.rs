@@ -318,6 +318,8 @@ impl Bench {
         let mut session = Session::start(&deployment, ONE.clone(), sink, &self.progress).await?;
         let client = session.database()?.connect().await?;
         session.server().make_idle_webhooks().await?;
+        // As many webhooks with something waiting as later: what is compared is the number of rows.
+        pending::load(&client, (pending::IDLE_TENANTS * pending::IDLE_WEBHOOKS) as u64).await?;
         pending::open_books(&client).await?;
         let mut noted = Vec::new();
         noted.extend(self.peak_and_backlog("few waiting", &mut session).await?);

@@ -292,7 +292,7 @@ impl Transfer<'_> {
     /// What follows from the rows: where numbers go on, who is at home nowhere yet, and that configuration has changed.
     async fn finish(&self) -> Result<()> {
         let homed = self.source.read(parts::homed).await?;
-        let greatest = self.source.read(|source| Ok(parts::greatest_number(source)?)).await?;
+        let greatest = self.source.read(parts::greatest_number).await?;
         let (webhooks, tenants): (Vec<Uuid>, Vec<Uuid>) = homed.into_iter().unzip();
         let mut client = self.store.reader().await?;
         let tx = client.transaction().await?;

@@ -136,12 +136,13 @@ fn postgres(run: &mut Run) -> Result<Counts> {
     let url = run.database.url()?;
     let default = ["postgres".to_owned()];
     let filter = if run.filter.is_empty() { &default } else { run.filter };
-    let packages = ["--package", "postrider", "--package", "private-postgres", "--lib"];
-    let mut command = cargo(["test", "--locked", "--no-fail-fast"]);
-    command.args(packages).args(["--", "--ignored"]).args(filter).env(database::VARIABLE, &url);
+    // What the stage before has built is built already.
+    let all = ["test", "--locked", "--workspace", "--all-targets", "--no-fail-fast", "--"];
+    let mut command = cargo(all);
+    command.arg("--ignored").args(filter).env(database::VARIABLE, &url);
     let mut counts = counted(&mut command)?;
     if run.filter.is_empty() {
-        let mut command = cargo(["test", "--locked", "--no-fail-fast", "--package", "postrider", "--lib", "--"]);
+        let mut command = cargo(all);
         command.args(ON_EITHER).env(database::VARIABLE, url).env("POSTRIDER_TEST_STORE", "postgres");
         counts += counted(&mut command)?;
     }

@@ -14,7 +14,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::failure::code_of;
-use super::{Node, PgStore, settings, takeover};
+use super::{Node, PgStore, settings, takeover, transfer};
 use crate::store::{Begun, Error, LaneSummary, Notice, Result, Signal};
 
 /// Rows taken over before [`begin`] returns, at most; the ticks go on with what is left.
@@ -26,6 +26,7 @@ const OFFSET_NOISE_MS: i64 = 3;
 
 pub(super) async fn begin(store: &PgStore, now: UnixMs) -> Result<Begun> {
     let node = &store.node;
+    transfer::check_ended(node).await?;
     node.ensure_days(now).await?;
     end_session(node).await?;
     node.lease.end();

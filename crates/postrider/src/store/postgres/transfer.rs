@@ -21,7 +21,7 @@ use uuid::Uuid;
 use self::parts::Part;
 use self::value::{Line, Sum, Value};
 use super::partition::Kind as Days;
-use super::{PgStore, Settings};
+use super::{Node, PgStore, Settings};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Result, Store};
 
@@ -99,6 +99,24 @@ struct Transfer<'a> {
     source: &'a Source,
     store: &'a PgStore,
     tell: &'a (dyn Fn(u64, u64) + Send + Sync),
+}
+
+/// Whether no transfer into this database is half done.
+///
+/// # Errors
+/// One is; a node that began now would hand out numbers that are still to come.
+pub(super) async fn check_ended(node: &Node) -> Result<()> {
+    let client = node.session_client().await?;
+    let begun = client.query_typed_one("SELECT to_regclass('transfer_progress') IS NOT NULL", &[]).await?;
+    if begun.try_get(0)? {
+        let find = "SELECT FROM transfer_progress WHERE part = $1";
+        if client.query_typed_opt(find, &[(&END, Type::TEXT)]).await?.is_none() {
+            let message =
+                "a transfer into this database has not ended; run the same `postrider migrate --from …` again";
+            return Err(anyhow!(message).into());
+        }
+    }
+    Ok(())
 }
 
 /// How far a part has come.

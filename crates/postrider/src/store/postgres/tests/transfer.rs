@@ -264,6 +264,9 @@ async fn a_transfer_that_was_cut_off_goes_on_where_it_stopped() {
         assert!(*told.borrow() > last, "it goes on");
         last = *told.borrow();
         steps += 1;
+        let node = PgStore::open(settings.clone()).await.unwrap();
+        let refused = format!("{:#}", anyhow::Error::from(node.begin(now).await.unwrap_err()));
+        assert!(refused.contains("has not ended"), "no node begins on half of the data: {refused}");
     }
     assert!(steps >= 3, "{steps} cuts");
     assert_moved(&machine, &database, now).await;

@@ -50,10 +50,10 @@ impl Pools {
         // The hot path's batches grow with the load; its connections need not.
         let hot = (settings.connections / 2).clamp(2, 8);
         let general = settings.connections.saturating_sub(hot).max(2);
-        let pool = |size| {
+        let pool = |size, set_up| {
             let manager = Manager::from_connect(
                 dialer.with_options.clone(),
-                SharedDialer(dialer.clone()),
+                SharedDialer { dialer: dialer.clone(), set_up },
                 ManagerConfig { recycling_method: RecyclingMethod::Fast },
             );
             Pool::builder(manager)
@@ -65,9 +65,9 @@ impl Pools {
                 .map_err(|error| Error::Other(error.into()))
         };
         Ok(Pools {
-            hot: pool(hot)?,
-            general: pool(general)?,
-            session: pool(SESSION_CONNECTIONS)?,
+            hot: pool(hot, BY_KEY)?,
+            general: pool(general, "")?,
+            session: pool(SESSION_CONNECTIONS, "")?,
             dialer,
             suspect_before: Mutex::default(),
         })
@@ -191,14 +191,23 @@ fn refuses_options(error: &tokio_postgres::Error) -> bool {
     })
 }
 
-struct SharedDialer(Arc<Dialer>);
+struct SharedDialer {
+    dialer: Arc<Dialer>,
+    /// Settings of a session of this pool.
+    set_up: &'static str,
+}
+
+/// The hot path names its rows by key. The queue's table is small and changes all the time, so the planner, left alone,
+/// reads all of it, dead rows included, to find a few hundred.
+const BY_KEY: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; \
+                      SET enable_mergejoin = off";
 
 type Dialled = Result<(Client, JoinHandle<()>), tokio_postgres::Error>;
 
 impl Connect for SharedDialer {
     fn connect(&self, _: &Config) -> Pin<Box<dyn Future<Output = Dialled> + Send + '_>> {
         Box::pin(async move {
-            let (client, mut connection) = self.0.dial().await?;
+            let (client, mut connection) = self.dialer.dial().await?;
             let driver = tokio::spawn(async move {
                 while let Some(message) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
                     if let Err(error) = message {
@@ -207,6 +216,10 @@ impl Connect for SharedDialer {
                     }
                 }
             });
+            // Behind a pooler in transaction mode they would be somebody else's.
+            if !self.set_up.is_empty() && self.dialer.passes_options() {
+                client.batch_execute(self.set_up).await?;
+            }
             Ok((client, driver))
         })
     }

@@ -47,7 +47,7 @@ async fn all_at_once(node: &Node, outcomes: &[Recorded], columns: &Columns<'_>, 
     let session = node.session();
     let expected = outcomes.len() as i64;
     let mut statement = Statement::default();
-    let parts = columns.add_to(&mut statement, &session);
+    let parts = columns.add_to(&mut statement, &session, Trust::AllAreHeld);
     let added =
         if tally.is_empty() { None } else { Some(tally::Columns::of(&**client, node, &mut turn, &tally, now).await?) };
     if let Some(added) = &added {
@@ -81,7 +81,7 @@ async fn in_steps(node: &Node, outcomes: &[Recorded], columns: &Columns<'_>, now
     let tx = client.transaction().await?;
     let session = node.session();
     let mut statement = Statement::default();
-    let parts = columns.add_to(&mut statement, &session);
+    let parts = columns.add_to(&mut statement, &session, Trust::Nothing);
     let all = parts.iter().map(|part| format!("SELECT at FROM {part}")).collect::<Vec<_>>().join(" UNION ALL ");
     let rows = tx.query_typed(&statement.sql(&all), statement.parameters()).await?;
     let mut done = vec![false; outcomes.len()];
@@ -133,7 +133,7 @@ fn tally_of(outcomes: &[Recorded], counts: impl Fn(usize) -> bool) -> Tally {
 fn parked_of(parts: &[&str]) -> String {
     let parked: Vec<String> = parts
         .iter()
-        .filter(|part| **part != FINISHED)
+        .filter(|part| [RETRIED, RELEASED].contains(part))
         .map(|part| format!("SELECT owner, webhook FROM {part}"))
         .collect();
     if parked.is_empty() {
@@ -156,6 +156,15 @@ fn wake_owners(node: &Node, rows: impl Iterator<Item = Result<(i32, Uuid)>>) -> 
     Ok(())
 }
 
+/// Whether a statement may go by what it has looked up, because it fails if not all of that is so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    AllAreHeld,
+    Nothing,
+}
+
+/// Rows taken out of the queue, by number; and those of them with all that is to be kept.
+const GONE: &str = "gone";
 const FINISHED: &str = "finished";
 const RETRIED: &str = "retried";
 const RELEASED: &str = "released";
@@ -190,12 +199,11 @@ impl<'a> Columns<'a> {
     }
 
     /// Adds what there is to `statement`; the names of the tables with `at`, one row for each outcome that was recorded.
-    fn add_to<'s>(&'s self, statement: &mut Statement<'s>, session: &'s i32) -> Vec<&'static str> {
+    fn add_to<'s>(&'s self, statement: &mut Statement<'s>, session: &'s i32, trust: Trust) -> Vec<&'static str> {
         let me = statement.bind(session, Type::INT4);
         let mut parts = Vec::new();
         if !self.finished.rows.at.is_empty() {
-            self.finished.add_to(statement, &me);
-            parts.push(FINISHED);
+            parts.push(self.finished.add_to(statement, &me, trust));
         }
         if !self.retried.rows.at.is_empty() {
             self.retried.add_to(statement, &me);
@@ -237,10 +245,20 @@ impl Keys {
     }
 }
 
-/// The row of the queue is the one meant, and held by this node. The sum keeps the planner from reading all that the node
-/// holds instead of the rows named.
-fn is_held(me: &str) -> String {
-    format!("p.tenant = o.tenant AND p.webhook = o.webhook AND p.n = o.n AND p.owner + 0 = {me} AND p.due_at IS NULL")
+/// The rows of the queue that are meant and held by this node, with their place in the table. Each is looked up by its
+/// key: the queue changes so fast that the planner, left to choose a join, may read all of it, dead rows included, or
+/// compare every row with every other.
+fn held(arrays: &str, columns: &str, me: &str) -> String {
+    format!(
+        "SELECT o.*, x.place FROM unnest({arrays}) AS o ({columns}) CROSS JOIN LATERAL ( \
+             SELECT q.ctid AS place FROM pending q WHERE q.tenant = o.tenant AND q.webhook = o.webhook AND q.n = o.n \
+                AND q.owner + 0 = {me} AND q.due_at IS NULL OFFSET 0) x"
+    )
+}
+
+/// Somebody may have taken it over since it was looked up.
+fn still_held(me: &str) -> String {
+    format!("p.owner + 0 = {me} AND p.due_at IS NULL")
 }
 
 /// What is parked goes to the webhook's home, if it has one.
@@ -335,7 +353,7 @@ impl<'a> Finished<'a> {
         Ok(())
     }
 
-    fn add_to<'s>(&'s self, statement: &mut Statement<'s>, me: &str) {
+    fn add_to<'s>(&'s self, statement: &mut Statement<'s>, me: &str, trust: Trust) -> &'static str {
         let mut arrays = self.rows.bind(statement);
         arrays.extend([
             statement.bind(&self.event, Type::INT8_ARRAY),
@@ -349,23 +367,34 @@ impl<'a> Finished<'a> {
         arrays.extend(self.attempt.bind(statement));
         let arrays = arrays.join(", ");
         let finished_at = statement.bind(&self.finished_at, Type::INT8);
-        let held = is_held(me);
+        let columns =
+            format!("at, tenant, webhook, n, event, entropy, type, status, trigger, replay, attempts, {ATTEMPT}");
+        statement.with_whole("ending", held(&arrays, &columns, me));
+        let still_held = still_held(me);
         statement.with(
-            FINISHED,
+            GONE,
             format!(
-                "DELETE FROM pending p USING unnest({arrays}) AS o (at, tenant, webhook, n, event, entropy, type, \
-                   status, trigger, replay, attempts, {ATTEMPT}) WHERE {held} RETURNING o.*"
+                "DELETE FROM pending p WHERE p.ctid = ANY(ARRAY(SELECT place FROM ending)) AND {still_held} \
+                 RETURNING p.n"
             ),
         );
+        let (kept, counted) = match trust {
+            Trust::AllAreHeld => ("ending", GONE),
+            Trust::Nothing => {
+                statement.with(FINISHED, "SELECT ending.* FROM ending JOIN gone ON gone.n = ending.n".to_owned());
+                (FINISHED, FINISHED)
+            }
+        };
         statement.with(
             "stored",
             format!(
                 "INSERT INTO deliveries (tenant, webhook, n, event, entropy, type, status, trigger, replay, attempts, \
                    finished_at, {ATTEMPT}) \
                  SELECT tenant, webhook, n, event, entropy, type, status, trigger, replay, attempts, {finished_at}, \
-                   {ATTEMPT} FROM finished"
+                   {ATTEMPT} FROM {kept}"
             ),
         );
+        counted
     }
 }
 
@@ -399,14 +428,15 @@ impl<'a> Retries<'a> {
             statement.bind(&self.resume_at, Type::INT8_ARRAY),
         ]);
         arrays.extend(self.attempt.bind(statement));
-        let (arrays, held) = (arrays.join(", "), is_held(me));
+        let columns = format!("at, tenant, webhook, n, due_at, attempts, step, resume_at, {ATTEMPT}");
+        statement.with_whole("retrying", held(&arrays.join(", "), &columns, me));
+        let still_held = still_held(me);
         statement.with(
             RETRIED,
             format!(
                 "UPDATE pending p SET due_at = o.due_at, attempts = o.attempts, step = o.step, \
-                   resume_at = o.resume_at, {TO_ITS_HOME} \
-                 FROM unnest({arrays}) AS o (at, tenant, webhook, n, due_at, attempts, step, resume_at, {ATTEMPT}) \
-                 WHERE {held} RETURNING p.owner, o.at, o.tenant, o.webhook, o.n, {}",
+                   resume_at = o.resume_at, {TO_ITS_HOME} FROM retrying o WHERE p.ctid = o.place AND {still_held} \
+                 RETURNING p.owner, o.at, o.tenant, o.webhook, o.n, {}",
                 ATTEMPT.split(", ").map(|column| format!("o.{column}")).collect::<Vec<_>>().join(", ")
             ),
         );
@@ -431,13 +461,13 @@ impl Releases {
     fn add_to<'s>(&'s self, statement: &mut Statement<'s>, me: &str) {
         let mut arrays = self.rows.bind(statement);
         arrays.push(statement.bind(&self.due_at, Type::INT8_ARRAY));
-        let (arrays, held) = (arrays.join(", "), is_held(me));
+        statement.with_whole("releasing", held(&arrays.join(", "), "at, tenant, webhook, n, due_at", me));
+        let still_held = still_held(me);
         statement.with(
             RELEASED,
             format!(
-                "UPDATE pending p SET due_at = o.due_at, {TO_ITS_HOME} \
-                 FROM unnest({arrays}) AS o (at, tenant, webhook, n, due_at) \
-                 WHERE {held} RETURNING p.owner, o.at, o.webhook"
+                "UPDATE pending p SET due_at = o.due_at, {TO_ITS_HOME} FROM releasing o \
+                 WHERE p.ctid = o.place AND {still_held} RETURNING p.owner, o.at, o.webhook"
             ),
         );
     }

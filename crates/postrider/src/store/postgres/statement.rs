@@ -6,6 +6,7 @@ use tokio_postgres::types::{ToSql, Type};
 #[derive(Default)]
 pub(super) struct Statement<'a> {
     tables: Vec<(&'static str, String)>,
+    whole: Vec<&'static str>,
     parameters: Vec<(&'a (dyn ToSql + Sync), Type)>,
 }
 
@@ -25,9 +26,17 @@ impl<'a> Statement<'a> {
         self.tables.push((name, sql));
     }
 
+    /// The same, worked out once and as it stands.
+    pub(super) fn with_whole(&mut self, name: &'static str, sql: String) {
+        self.whole.push(name);
+        self.with(name, sql);
+    }
+
     /// The whole text, with `last` after the common table expressions.
     pub(super) fn sql(&self, last: &str) -> String {
-        let tables: Vec<String> = self.tables.iter().map(|(name, sql)| format!("{name} AS ({sql})")).collect();
+        let how = |name| if self.whole.contains(name) { "AS MATERIALIZED" } else { "AS" };
+        let tables: Vec<String> =
+            self.tables.iter().map(|(name, sql)| format!("{name} {} ({sql})", how(name))).collect();
         if tables.is_empty() { last.to_owned() } else { format!("WITH {} {last}", tables.join(", ")) }
     }
 

@@ -11,6 +11,7 @@ pub mod dialect;
 pub mod egress_policy;
 pub mod filter;
 pub mod ids;
+pub mod inbound;
 pub mod limits;
 pub mod retry;
 pub mod signing;

@@ -113,6 +113,25 @@ pub const BREAKER_OPEN_MAX: Duration = Duration::from_secs(300);
 /// How much longer a node keeps its breaker open that another node has opened: time for the other's probe.
 pub const BREAKER_FOLLOW_MARGIN: Duration = Duration::from_secs(5);
 
+/// Signatures of one received request that are compared: DocuSign, which sends most, documents up to 100 keys.
+pub const INBOUND_SIGNATURES_MAX: usize = 100;
+/// Signatures of one received request that are checked with a public key, each of which costs tens of microseconds.
+pub const INBOUND_PUBLIC_KEY_CHECKS_MAX: usize = 8;
+/// A received header that verification reads, bytes: the longest list of signatures with room to spare.
+pub const INBOUND_HEADER_BYTES_MAX: usize = 16 * 1024;
+/// Active secrets of one receiver that are tried; each is one pass over the body.
+pub const INBOUND_SECRETS_MAX: usize = 16;
+/// Separately signed items of one received body (Adyen); vendors send one to six.
+pub const INBOUND_ITEMS_MAX: usize = 100;
+/// An event id given by a provider, bytes; a longer one is hashed.
+pub const INBOUND_EVENT_ID_BYTES_MAX: usize = 200;
+/// A challenge that is echoed, and a token that is signed in a handshake, bytes: the longest real one is about 300.
+pub const CHALLENGE_BYTES_MAX: usize = 1024;
+pub const CHALLENGE_TOKEN_BYTES_MAX: usize = 256;
+/// PEM text of a provider's certificates, bytes, and how many are read.
+pub const CERTIFICATE_PEM_BYTES_MAX: usize = 64 * 1024;
+pub const CERTIFICATES_MAX: usize = 8;
+
 /// Items on one page of a list, and by default.
 pub const PAGE_MAX: usize = 200;
 pub const PAGE_DEFAULT: usize = 50;

@@ -1,0 +1,177 @@
+//! A received body, read as JSON or as a form when somebody asks, and at most once.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+
+use serde_json::Value;
+
+use crate::limits::JSON_DEPTH_MAX;
+
+/// A path into JSON: names of members, and numbers of elements in decimal.
+pub(super) type Path = &'static [&'static str];
+
+type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
+pub(super) struct Body<'a> {
+    pub(super) bytes: &'a [u8],
+    json: OnceCell<Option<Value>>,
+    form: OnceCell<Pairs<'a>>,
+}
+
+impl<'a> Body<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Body<'a> {
+        Body { bytes, json: OnceCell::new(), form: OnceCell::new() }
+    }
+
+    /// `None` if it is no JSON or nested too deeply.
+    pub(super) fn json(&self) -> Option<&Value> {
+        let parse = || match is_too_deep(self.bytes) {
+            true => None,
+            false => serde_json::from_slice(self.bytes).ok(),
+        };
+        self.json.get_or_init(parse).as_ref()
+    }
+
+    pub(super) fn at(&self, path: Path) -> Option<&Value> {
+        at(self.json()?, path)
+    }
+
+    /// The scalar at `path` as text.
+    pub(super) fn text(&self, path: Path) -> Option<Cow<'_, str>> {
+        self.at(path).and_then(scalar)
+    }
+
+    /// The decoded pairs of a form, in their order.
+    pub(super) fn form(&self) -> &Pairs<'a> {
+        self.form.get_or_init(|| url::form_urlencoded::parse(self.bytes).collect())
+    }
+
+    pub(super) fn field(&self, name: &str) -> Option<&str> {
+        self.form().iter().find(|(given, _)| given == name).map(|(_, value)| value.as_ref())
+    }
+}
+
+/// What stands at `path`.
+pub(super) fn at<'v>(value: &'v Value, path: Path) -> Option<&'v Value> {
+    path.iter().try_fold(value, |value, step| match value {
+        Value::Object(members) => members.get(*step),
+        Value::Array(elements) => elements.get(step.parse::<usize>().ok()?),
+        _ => None,
+    })
+}
+
+/// A string as it is, a number or boolean as it is written; anything else is no scalar.
+pub(super) fn scalar(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        Value::Number(number) => Some(Cow::Owned(number.to_string())),
+        Value::Bool(flag) => Some(Cow::Borrowed(if *flag { "true" } else { "false" })),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// Whether brackets outside strings nest deeper than we read: looked at first, because the parser's own bound is the
+/// parser's business.
+fn is_too_deep(text: &[u8]) -> bool {
+    let mut depth = 0usize;
+    let mut deepest = 0;
+    outside_strings(text, |byte| match byte {
+        b'{' | b'[' => {
+            depth += 1;
+            deepest = deepest.max(depth);
+        }
+        b'}' | b']' => depth = depth.saturating_sub(1),
+        _ => {}
+    });
+    deepest > JSON_DEPTH_MAX
+}
+
+/// Visits the bytes of JSON that are not part of a string.
+fn outside_strings(text: &[u8], mut visit: impl FnMut(u8)) {
+    let mut in_string = false;
+    let mut escaped = false;
+    for byte in text {
+        match (in_string, *byte) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => in_string = !in_string,
+            (true, _) => {}
+            (false, byte) => visit(byte),
+        }
+    }
+}
+
+/// The bodies that a proxy or a framework may have made this one from, most likely first. Each is one pass over it.
+pub(super) fn likely_originals(body: &[u8]) -> Vec<Vec<u8>> {
+    let mut originals = Vec::new();
+    match body {
+        [rest @ .., b'\r', b'\n'] | [rest @ .., b'\n'] => originals.push(rest.to_vec()),
+        _ => originals.extend([[body, b"\n"].concat(), [body, b"\r\n"].concat()]),
+    }
+    if body.contains(&b'\n') {
+        originals.push(body.iter().copied().filter(|byte| *byte != b'\r').collect());
+    }
+    if let Some(rest) = body.strip_prefix(b"\xEF\xBB\xBF") {
+        originals.push(rest.to_vec());
+    }
+    let compact = compacted(body);
+    if compact != body {
+        originals.push(compact);
+    }
+    originals
+}
+
+/// JSON without white space between its tokens.
+fn compacted(text: &[u8]) -> Vec<u8> {
+    let mut compact = Vec::with_capacity(text.len());
+    let mut in_string = false;
+    let mut escaped = false;
+    for byte in text {
+        let is_space = !in_string && byte.is_ascii_whitespace();
+        match (in_string, *byte) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => in_string = !in_string,
+            _ => {}
+        }
+        if !is_space {
+            compact.push(*byte);
+        }
+    }
+    compact
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_read_up_to_the_depth_and_not_beyond() {
+        let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(Body::new(nested(JSON_DEPTH_MAX).as_bytes()).json().is_some());
+        assert!(Body::new(nested(JSON_DEPTH_MAX + 1).as_bytes()).json().is_none());
+        let brackets_in_a_string = format!("\"{}\\\"\"", "[".repeat(1000));
+        assert!(Body::new(brackets_in_a_string.as_bytes()).json().is_some());
+    }
+
+    #[test]
+    fn scalars_are_read_as_they_are_written() {
+        let body = Body::new(br#"{"a":[{"b":"x"},{"b":12,"c":true,"d":null}]}"#);
+        assert_eq!(body.text(&["a", "0", "b"]).unwrap(), "x");
+        assert_eq!(body.text(&["a", "1", "b"]).unwrap(), "12");
+        assert_eq!(body.text(&["a", "1", "c"]).unwrap(), "true");
+        assert_eq!(body.text(&["a", "1", "d"]), None);
+        assert_eq!(body.text(&["a", "2", "b"]), None);
+        assert_eq!(body.text(&["a", "x"]), None);
+    }
+
+    #[test]
+    fn a_body_that_was_printed_again_leads_back_to_the_one_that_was_sent() {
+        let sent = br#"{"a":"b \" c","d":[1,2]}"#;
+        let pretty = b"{\n  \"a\": \"b \\\" c\",\n  \"d\": [1, 2]\n}";
+        assert!(likely_originals(pretty).iter().any(|original| original == sent));
+        assert!(likely_originals(b"line\n").contains(&b"line".to_vec()));
+        assert!(likely_originals(b"line").contains(&b"line\r\n".to_vec()));
+        assert!(likely_originals(b"one\r\ntwo").contains(&b"one\ntwo".to_vec()));
+    }
+}

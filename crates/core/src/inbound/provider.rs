@@ -1,0 +1,274 @@
+//! The words in which a row of the registry is written.
+
+use std::time::Duration;
+
+use crate::inbound::Request;
+use crate::inbound::body::{Body, Path};
+use crate::inbound::handshake::Handshake;
+use crate::inbound::recipe;
+use crate::inbound::registry::PROVIDERS;
+use crate::signing::Secret;
+
+/// How one provider sends webhooks.
+#[derive(Debug)]
+pub struct Provider {
+    /// The `source` of a receiver, in lower case.
+    pub name: &'static str,
+    /// Other names for the same row.
+    pub aliases: &'static [&'static str],
+    /// How requests are signed, the strongest first; empty if they are not.
+    pub(super) schemes: &'static [Scheme],
+    /// Where the event's type may stand, in order.
+    pub(super) event_type: &'static [Text],
+    /// Where an id may stand that a repeated request repeats, in order.
+    pub(super) event_id: &'static [Text],
+    pub(super) handshakes: &'static [Handshake],
+    /// What the provider wants to hear when a request was accepted.
+    pub answer: Answer,
+}
+
+impl Provider {
+    /// The row of a receiver's source, by name or alias in any case. An unknown source is `custom`.
+    pub fn find(source: &str) -> &'static Provider {
+        let is_named = |provider: &&Provider| {
+            provider.name.eq_ignore_ascii_case(source)
+                || provider.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(source))
+        };
+        PROVIDERS.iter().find(is_named).unwrap_or(&PROVIDERS[0])
+    }
+
+    /// Whether the exact public URL is part of what is signed.
+    pub fn signs_url(&self) -> bool {
+        self.recipes().any(|recipe| recipe.message.contains(&Part::Url))
+    }
+
+    /// Whether the request's verification needs a certificate that the caller fetches.
+    pub fn needs_certificate(&self) -> bool {
+        self.schemes.iter().any(|scheme| matches!(scheme, Scheme::PayPal | Scheme::Sns))
+    }
+
+    pub(super) fn recipes(&self) -> impl Iterator<Item = &'static Recipe> {
+        self.schemes.iter().filter_map(|scheme| match scheme {
+            Scheme::Signed(recipe) => Some(recipe),
+            _ => None,
+        })
+    }
+}
+
+/// How an accepted request is to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Any 2xx with any body will do.
+    Any,
+    /// Status 200, nothing else.
+    Ok,
+    /// Status 200 with an empty body.
+    OkEmpty,
+    /// Status 204.
+    NoContent,
+}
+
+/// One way to tell a genuine request.
+#[derive(Debug)]
+pub(super) enum Scheme {
+    Signed(Recipe),
+    /// The request carries the secret itself.
+    Token(Text),
+    /// Each item of `notificationItems` is signed for itself.
+    AdyenItems,
+    PayPal,
+    Sns,
+}
+
+impl Scheme {
+    /// Whether the request brings what this scheme looks at.
+    pub(super) fn is_present(&self, request: &Request<'_>, body: &Body<'_>) -> bool {
+        match self {
+            Scheme::Signed(recipe) => recipe::is_present(recipe, request, body),
+            Scheme::Token(place) => place.read(request, body).is_some(),
+            Scheme::PayPal => request.header("paypal-transmission-sig").is_some(),
+            // They stand in the body: whether they are missing is for the adapter to say.
+            Scheme::AdyenItems | Scheme::Sns => true,
+        }
+    }
+
+    /// Whether this secret has the form of the scheme's key.
+    pub(super) fn takes(&self, secret: &Secret) -> bool {
+        match self {
+            Scheme::Signed(recipe) => recipe::key(recipe, secret).is_some(),
+            _ => true,
+        }
+    }
+}
+
+/// How a request is signed with one key.
+#[derive(Debug)]
+pub(super) struct Recipe {
+    pub(super) signature: Signature,
+    /// What is signed, one after the other.
+    pub(super) message: &'static [Part],
+    pub(super) algorithm: Algorithm,
+    pub(super) encoding: Encoding,
+    pub(super) key: KeyForm,
+    pub(super) time: Option<Time>,
+    pub(super) url: UrlRule,
+}
+
+/// Where signatures stand and in which form. Header names are in lower case.
+#[derive(Debug)]
+pub(super) enum Signature {
+    /// A header with this before the signature.
+    Header {
+        name: &'static str,
+        prefix: &'static str,
+    },
+    /// `key=value` pairs; of those with this key any one will do.
+    Pairs {
+        name: &'static str,
+        separator: char,
+        key: &'static str,
+    },
+    /// `tag,signature` separated by spaces; of those with this tag any one will do.
+    Tagged {
+        name: &'static str,
+        tag: &'static str,
+    },
+    /// Headers of this name and a number; any one will do.
+    Numbered {
+        prefix: &'static str,
+    },
+    Json(Path),
+    /// A field of a form, with pairs `public key|signature` separated by `&`.
+    FormPairs(&'static str),
+}
+
+/// A piece of what is signed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Literal(&'static str),
+    /// The time as it is written in the request.
+    Time,
+    Header(&'static str),
+    Method,
+    Url,
+    Body,
+    /// Names and values of a form, sorted by name, without separators. If the URL says `bodySHA256` the body is no
+    /// form: nothing, and the body must have that hash.
+    SortedFormUnlessHashed,
+    Json(Path),
+    Form(&'static str),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Algorithm {
+    HmacSha1,
+    HmacSha256,
+    HmacSha512,
+    Ed25519,
+    /// Signatures in DER.
+    EcdsaP256,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Hex,
+    Base64,
+    /// Without padding.
+    Base64Url,
+}
+
+/// How the key is written in the receiver's secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyForm {
+    /// All of it, as it is.
+    Utf8,
+    /// `whsec_<base64>`, also `v1,whsec_<base64>`.
+    Whsec,
+    /// The same, or only the base64.
+    WhsecOrBase64,
+    /// `whpk_<base64>`, an ed25519 public key.
+    Whpk,
+    Hex,
+    /// Base64 of a P-256 public key as SubjectPublicKeyInfo, with or without the PEM lines around it.
+    Spki,
+    /// `public key|private key`, of which the SHA-1 of the second is the key and the first names it.
+    Sha1OfPrivate,
+}
+
+/// Where the time of signing stands.
+#[derive(Debug)]
+pub(super) struct Time {
+    pub(super) place: TimePlace,
+    pub(super) unit: Unit,
+    /// How old it may be. `None` where the vendor sets no bound: it may deliver hours later.
+    pub(super) tolerance: Option<Duration>,
+}
+
+#[derive(Debug)]
+pub(super) enum TimePlace {
+    Header(&'static str),
+    /// A pair of the signature's own header.
+    Pair(&'static str),
+    Json(Path),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    Seconds,
+    Milliseconds,
+    Rfc3339,
+}
+
+/// In which form the public URL is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UrlRule {
+    /// Byte for byte as it was configured.
+    Exact,
+    /// With or without the port that the scheme has by default.
+    DefaultPortOptional,
+    /// With some characters that are percent-encoded decoded.
+    Decoded,
+}
+
+/// A text that a request carries somewhere.
+#[derive(Debug)]
+pub(super) enum Text {
+    Header(&'static str),
+    Bearer,
+    Json(Path),
+    Form(&'static str),
+    /// All of these, joined with dots; those that are missing after the first are left out.
+    Joined(&'static [Text]),
+    /// A word before another text.
+    Prefixed(&'static str, &'static Text),
+    /// A word, if that text is there.
+    Named(&'static str, &'static Text),
+    /// The SHA-256 of the body, for providers whose requests have no id but repeat to the byte.
+    BodyHash,
+}
+
+impl Text {
+    pub(super) fn read(&self, request: &Request<'_>, body: &Body<'_>) -> Option<String> {
+        let found = match self {
+            Text::Header(name) => request.header(name)?.to_owned(),
+            Text::Bearer => bearer(request.header("authorization")?)?.to_owned(),
+            Text::Json(path) => body.text(path)?.into_owned(),
+            Text::Form(name) => body.field(name)?.to_owned(),
+            Text::Joined(texts) => {
+                let (first, rest) = texts.split_first()?;
+                let first = first.read(request, body)?;
+                let rest = rest.iter().filter_map(|text| text.read(request, body));
+                rest.fold(first, |joined, text| joined + "." + &text)
+            }
+            Text::Prefixed(prefix, text) => format!("{prefix}{}", text.read(request, body)?),
+            Text::Named(word, text) => text.read(request, body).map(|_| (*word).to_owned())?,
+            Text::BodyHash => hex::encode(ring::digest::digest(&ring::digest::SHA256, body.bytes)),
+        };
+        Some(found).filter(|text| !text.is_empty())
+    }
+}
+
+fn bearer(value: &str) -> Option<&str> {
+    let (kind, token) = value.split_once(' ')?;
+    kind.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}

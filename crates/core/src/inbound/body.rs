@@ -52,7 +52,7 @@ impl<'a> Body<'a> {
 }
 
 /// What stands at `path`.
-pub(super) fn at<'v>(value: &'v Value, path: Path) -> Option<&'v Value> {
+pub(super) fn at(value: &Value, path: Path) -> Option<&Value> {
     path.iter().try_fold(value, |value, step| match value {
         Value::Object(members) => members.get(*step),
         Value::Array(elements) => elements.get(step.parse::<usize>().ok()?),

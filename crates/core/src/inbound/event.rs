@@ -33,7 +33,11 @@ fn normal(text: &str) -> Option<String> {
         '/' | ':' => '.',
         _ => '_',
     };
-    let text: String = text.trim().chars().take(limits::EVENT_TYPE_BYTES_MAX).map(character).collect();
+    let mut text: String = text.trim().chars().take(limits::EVENT_TYPE_BYTES_MAX).map(character).collect();
+    // `command.` before `/name`, say.
+    while text.contains("..") {
+        text = text.replace("..", ".");
+    }
     let says_something = text.bytes().any(|byte| byte.is_ascii_alphanumeric());
     says_something.then_some(text)
 }
@@ -49,6 +53,8 @@ mod tests {
         assert_eq!(normal("PAYMENT.SALE.COMPLETED").unwrap(), "payment.sale.completed");
         assert_eq!(normal("a:ü*b").unwrap(), "a.__b");
         assert_eq!(normal(&"x".repeat(500)).unwrap().len(), 128);
+        assert_eq!(normal("command./name").unwrap(), "command.name");
+        assert_eq!(normal("a.....b").unwrap(), "a.b");
         assert_eq!(normal("///"), None);
         assert_eq!(normal(""), None);
     }

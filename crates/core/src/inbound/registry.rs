@@ -206,7 +206,6 @@ pub static PROVIDERS: &[Provider] = &[
         event_id: &[Text::BodyHash],
         handshakes: &[Handshake::Meta],
         answer: Answer::OkEmpty,
-        ..BARE
     },
     // Discord sets no bound on the time's age. It registers a URL only if a bad signature is answered 401.
     Provider {
@@ -483,7 +482,6 @@ pub static PROVIDERS: &[Provider] = &[
         event_id: &[Text::BodyHash],
         handshakes: &[Handshake::AdobeSign],
         answer: Answer::OkEmpty,
-        ..BARE
     },
     // Webhooks carry a JWT, which is not read: unattempted.
     Provider {

@@ -1,1 +1,5 @@
+//! What holds for every row, and for hostile requests.
 
+mod handshakes;
+mod hostile;
+mod vectors;

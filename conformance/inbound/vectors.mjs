@@ -314,6 +314,21 @@ const makers = {
         headers: { ...headers, ...form_type, ...signed(url, { To: ['b', 'a', 'b'], Media: 'x' }) },
         type: 'twilio.received',
       },
+      {
+        name: "Twilio's published example",
+        made_by: 'published',
+        secret,
+        url: 'https://mycompany.com/myapp.php?foo=1&bar=2',
+        body: form({
+          CallSid: 'CA1234567890ABCDE',
+          Digits: '1234',
+          From: '+14158675309',
+          To: '+18005551212',
+          Caller: '+14158675309',
+        }),
+        headers: { 'x-twilio-signature': 'RSOYDt4T1cUTdK1PDd93/VVr8B8=' },
+        type: 'twilio.received',
+      },
     ];
   },
 
@@ -471,10 +486,34 @@ const makers = {
       return { NotificationRequestItem };
     };
     const body = json({ live: 'false', notificationItems: [item('7914073381342284'), item('7914073381342285')] });
+    const published = json({
+      notificationItems: [
+        {
+          NotificationRequestItem: {
+            additionalData: { hmacSignature: 'coqCmt/IZ4E3CzPvMY8zTjQVL5hYJUiBRg8UU+iCWo0=' },
+            amount: { currency: 'EUR', value: 1130 },
+            pspReference: '7914073381342284',
+            eventCode: 'AUTHORISATION',
+            merchantAccountCode: 'TestMerchant',
+            merchantReference: 'TestPayment-1407325143704',
+            success: 'true',
+          },
+        },
+      ],
+    });
     const banking = json({ type: 'balancePlatform.transfer.created', data: { reference: 'Zoë' } });
     const made_by = library('@adyen/api-library');
     return [
       { secret, body, headers: {}, type: 'authorisation', id: sha256(body), made_by },
+      {
+        name: "Adyen's published example",
+        made_by: 'published',
+        secret,
+        body: published,
+        headers: {},
+        type: 'authorisation',
+        id: sha256(published),
+      },
       {
         name: 'signature in a header',
         secret,
@@ -625,6 +664,16 @@ const makers = {
         type: 'post.create',
         id: 'idem-2',
         made_by: library('@sanity/webhook'),
+      },
+      {
+        name: "Sanity's published example",
+        made_by: 'published',
+        secret: 'test',
+        body: '{"_id":"resume"}',
+        headers: {
+          'sanity-webhook-signature': 't=1633519811129,v1=tLa470fx7qkLLEcMOcEUFuBbRSkGujyskxrNXcoh0N0',
+        },
+        type: 'sanity.received',
       },
     ];
   },

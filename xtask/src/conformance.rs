@@ -20,7 +20,8 @@ pub(crate) fn run(filter: &[String]) -> Result<Counts> {
     std::fs::create_dir_all(&place)?;
     let binary = built_binary(root)?;
     let python = python(root, &place)?;
-    let modules = node(root, &place)?;
+    let modules = node(&root.join("conformance"), &place.join("node"))?;
+    let inbound = node(&root.join("conformance").join("inbound"), &place.join("node-inbound"))?;
     let mut pytest = Command::new(python);
     pytest.args(["-m", "pytest", "-v", "--color=no", "-p", "no:cacheprovider", "conformance"]);
     for word in filter {
@@ -28,6 +29,7 @@ pub(crate) fn run(filter: &[String]) -> Result<Counts> {
     }
     pytest.current_dir(root).stdin(Stdio::null());
     pytest.env("POSTRIDER_BINARY", binary).env("POSTRIDER_NODE_MODULES", modules).env("PYTHONDONTWRITEBYTECODE", "1");
+    pytest.env("POSTRIDER_INBOUND_MODULES", inbound);
     let counts = counted(&mut pytest)?;
     if counts.passed == 0 && filter.is_empty() {
         bail!("no check was run");
@@ -61,16 +63,15 @@ fn python(root: &Path, place: &Path) -> Result<PathBuf> {
     Ok(interpreter)
 }
 
-/// A `node_modules` folder with everything of `package-lock.json`.
-fn node(root: &Path, place: &Path) -> Result<PathBuf> {
-    let pins = root.join("conformance").join("package-lock.json");
-    let project = place.join("node");
+/// A `node_modules` folder in `project` with everything of the `package-lock.json` in `from`.
+fn node(from: &Path, project: &Path) -> Result<PathBuf> {
+    let pins = from.join("package-lock.json");
     let modules = project.join("node_modules");
-    if is_current(&project, &pins)? {
+    if is_current(project, &pins)? {
         return Ok(modules);
     }
-    remove(&project)?;
-    std::fs::create_dir_all(&project)?;
+    remove(project)?;
+    std::fs::create_dir_all(project)?;
     if !starts("node") || !starts("npm") {
         install(&["nodejs", "npm"])?;
     }
@@ -78,8 +79,8 @@ fn node(root: &Path, place: &Path) -> Result<PathBuf> {
     std::fs::copy(pins.with_file_name("package.json"), project.join("package.json"))?;
     let mut npm = Command::new("npm");
     npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
-    checked(npm.current_dir(&project).stdin(Stdio::null()), "the pinned npm packages cannot be installed")?;
-    mark_current(&project, &pins)?;
+    checked(npm.current_dir(project).stdin(Stdio::null()), "the pinned npm packages cannot be installed")?;
+    mark_current(project, &pins)?;
     Ok(modules)
 }
 

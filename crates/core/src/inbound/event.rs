@@ -16,6 +16,9 @@ pub fn event_type(provider: &Provider, request: &Request<'_>) -> String {
 }
 
 /// An id that requests about the same event share, where the provider gives one. Unique only within its receiver.
+///
+/// Compare it with the ids of *accepted* requests only: anybody can send a request with somebody else's id, and a refused
+/// one must not make the genuine one a repeat.
 pub fn event_id(provider: &Provider, request: &Request<'_>) -> Option<String> {
     let body = Body::new(request.body);
     let id = provider.event_id.iter().find_map(|place| place.read(request, &body))?;

@@ -294,7 +294,7 @@ fn a_request_is_accepted_as_long_as_its_provider_allows_and_no_longer() {
 fn another_url_is_refused_where_it_is_signed_and_nowhere_else() {
     for vector in &FILE.vectors {
         let mut other = vector.clone();
-        other.url = vector.url.replace("hooks.", "books.");
+        other.url = vector.url.replacen("://", "://x", 1);
         assert_ne!(other.url, vector.url);
         match vector.signs(&Part::Url) {
             true => assert_eq!(other.verdict().reason(), Some(Reason::SignatureMismatch), "{}", vector.label()),

@@ -72,7 +72,8 @@ pub static PROVIDERS: &[Provider] = &[
         event_id: &[Text::Header("x-github-delivery")],
         ..BARE
     },
-    // Signing tokens are new (flag `webhook_signing_token`, 2026) and begin with whsec_; secret tokens are sent as they are.
+    // Signing tokens (2026) are `whsec_<base64 of 32 bytes>` (GitLab's merge requests 230944 and 231325); secret tokens are
+    // sent as they are. A hook may have both.
     Provider {
         name: "gitlab",
         schemes: &[STANDARD, Scheme::Token(Text::Header("x-gitlab-token"))],

@@ -785,7 +785,7 @@ commonName = supplied
 `,
 };
 
-// A key and its certificate, made out to `name` by an authority that is forgotten at the end. Valid from before the moment
+// A key and its certificates, made out to `name` by an authority below a root that are forgotten at the end. Valid from before the moment
 // of the vectors, which only `openssl ca` can do.
 function certified(name) {
   const place = mkdtempSync(join(tmpdir(), 'vectors-'));
@@ -794,12 +794,13 @@ function certified(name) {
   const openssl = (...given) => execFileSync('openssl', given, { cwd: place, stdio: ['ignore', 'ignore', 'ignore'] });
   const ask = (subject, file) =>
     openssl('req', '-newkey', 'rsa:2048', '-nodes', '-subj', `/CN=${subject}`, '-keyout', `${file}.key`, '-out', `${file}.csr`);
-  const sign = (file, extensions, ...by) => {
+  const sign = (file, extensions, key, ...by) => {
     write('extensions', extensions);
     const life = ['-startdate', '20250101000000Z', '-enddate', '20450101000000Z'];
-    openssl('ca', '-batch', '-notext', '-config', 'configuration', '-keyfile', 'root.key', ...by, ...life,
+    openssl('ca', '-batch', '-notext', '-config', 'configuration', '-keyfile', key, ...by, ...life,
       '-extfile', 'extensions', '-in', `${file}.csr`, '-out', `${file}.pem`);
   };
+  const ca = 'basicConstraints = critical,CA:TRUE\n';
   write('configuration', authority.configuration);
   write('index', '');
   write('serial', crypto.randomBytes(8).toString('hex').replace(/^./, '1'));
@@ -808,13 +809,15 @@ function certified(name) {
     write('root.pem', authority.root);
   } else {
     ask('Vectors Root', 'root');
-    sign('root', 'basicConstraints = critical,CA:TRUE\n', '-selfsign');
+    sign('root', ca, 'root.key', '-selfsign');
     Object.assign(authority, { key: read('root.key'), root: read('root.pem') });
   }
+  ask('Vectors Intermediate', 'middle');
+  sign('middle', ca, 'root.key', '-cert', 'root.pem');
   ask(name, 'leaf');
   const leaf = `subjectAltName = DNS:${name}\nextendedKeyUsage = serverAuth\nbasicConstraints = CA:FALSE\n`;
-  sign('leaf', leaf, '-cert', 'root.pem');
-  const made = { key: read('leaf.key'), certificate: read('leaf.pem') };
+  sign('leaf', leaf, 'middle.key', '-cert', 'middle.pem');
+  const made = { key: read('leaf.key'), certificate: read('leaf.pem') + read('middle.pem') };
   rmSync(place, { recursive: true });
   return made;
 }

@@ -89,6 +89,9 @@ fn challenges_are_echoed_as_text() {
     let told = "Validation: Testing client application reachability for Request-Id: 1";
     assert_eq!(text_of(&get("msgraph", graph).reply()), told);
     assert_eq!(text_of(&Question { method: "POST", ..get("msgraph", graph) }.reply()), told);
+    for (length, status) in [(limits::CHALLENGE_BYTES_MAX, 200), (limits::CHALLENGE_BYTES_MAX + 1, 400)] {
+        assert_eq!(get("msgraph", &format!("?validationToken={}", "x".repeat(length))).reply().status, status);
+    }
 }
 
 #[test]

@@ -136,6 +136,23 @@ fn the_last_signature_that_is_looked_at_counts_and_the_next_does_not() {
 }
 
 #[test]
+fn signatures_are_checked_with_a_public_key_up_to_the_bound() {
+    let pair = ring::signature::Ed25519KeyPair::from_seed_unchecked(&[9; 32]).unwrap();
+    let encode = |bytes: &[u8]| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes);
+    let secrets = [Secret::new(format!("whpk_{}", encode(ring::signature::KeyPair::public_key(&pair).as_ref())))];
+    let at = |place: usize| {
+        let bad = format!("v1a,{} ", encode(&[0; 64])).repeat(place - 1);
+        let value = format!("{bad}v1a,{}", encode(pair.sign(b"m.0.").as_ref()));
+        let headers = [("webhook-id", "m"), ("webhook-timestamp", "0"), ("webhook-signature", value.as_str())];
+        let setup = Setup { secrets: &secrets, ..Setup::default() };
+        let request = Request { headers: &headers, ..Request::empty() };
+        verify(crate::inbound::Provider::find("custom"), &setup, &request, UnixMs(0)).is_accepted()
+    };
+    assert!(at(limits::INBOUND_PUBLIC_KEY_CHECKS_MAX));
+    assert!(!at(limits::INBOUND_PUBLIC_KEY_CHECKS_MAX + 1));
+}
+
+#[test]
 fn secrets_and_items_up_to_the_bound_are_tried() {
     let secrets: Vec<Secret> =
         (0..=limits::INBOUND_SECRETS_MAX).map(|number| Secret::new(format!("s{number}"))).collect();

@@ -13,6 +13,7 @@ use crate::inbound::provider::{Part, Scheme};
 use crate::inbound::{
     Certificates, PROVIDERS, Provider, Reason, Request, Setup, Trust, Verdict, event_id, event_type, verify,
 };
+use crate::limits;
 use crate::signing::Secret;
 use crate::time::UnixMs;
 
@@ -363,6 +364,30 @@ fn a_certificate_that_is_not_the_providers_not_valid_or_no_certificate_is_not_tr
     let mut elsewhere = of("paypal");
     elsewhere.headers.insert("paypal-cert-url".into(), "https://evil.example/v1/notifications/certs/CERT-1".into());
     assert_eq!(elsewhere.verdict().reason(), not_trusted);
+    // The URL is no part of what SNS signs.
+    let mut elsewhere = of("sns");
+    elsewhere.body = elsewhere.body.replace("https://sns.us-east-1.amazonaws.com/S", "https://evil.example/S");
+    assert_eq!(elsewhere.verdict().reason(), not_trusted);
+}
+
+#[test]
+fn certificates_up_to_the_bounds_are_read() {
+    let paypal = FILE.vectors.iter().find(|vector| vector.provider == "paypal").unwrap();
+    let pem = paypal.certificate.clone().unwrap();
+    let verdict = |pem: String, trust| {
+        let vector = Vector { certificate: Some(pem), ..paypal.clone() };
+        vector.verdict_of(&[&vector.secret], trust, vector.body.as_bytes()).is_accepted()
+    };
+    let padded = |length: usize| format!("{pem}{}", "\n".repeat(length - pem.len()));
+    assert!(verdict(padded(limits::CERTIFICATE_PEM_BYTES_MAX), Trust::FromPinnedHost));
+    assert!(!verdict(padded(limits::CERTIFICATE_PEM_BYTES_MAX + 1), Trust::FromPinnedHost));
+    let root = rustls_pki_types::CertificateDer::from_pem_slice(FILE.root.as_bytes()).unwrap();
+    let roots = [webpki::anchor_from_trusted_cert(&root).unwrap()];
+    let leaf = &pem[..pem.find("-----END CERTIFICATE-----").unwrap() + 26];
+    // The intermediate one stands last.
+    let chain = |length: usize| format!("{}{pem}", leaf.repeat(length - 2));
+    assert!(verdict(chain(limits::CERTIFICATES_MAX), Trust::Chain(&roots)));
+    assert!(!verdict(chain(limits::CERTIFICATES_MAX + 1), Trust::Chain(&roots)));
 }
 
 #[test]

@@ -291,6 +291,7 @@ mod tests {
         };
         let good = "https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&Token=1";
         assert_eq!(confirm(good), Some(good.to_owned()));
+        assert_eq!(confirm("https://sns.eu-west-1.amazonaws.com/elsewhere?Action=ConfirmSubscription"), None);
         assert_eq!(confirm("https://169.254.169.254/latest"), None);
         assert_eq!(confirm("https://sns.eu-west-1.amazonaws.com.evil.example/?Action=ConfirmSubscription"), None);
     }

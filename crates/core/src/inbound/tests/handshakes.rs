@@ -198,6 +198,17 @@ fn discord_is_answered_if_it_signs_and_recorded_as_a_failure_if_not() {
     }
 }
 
+/// `type` 1 is PING to interactions and "event" to webhook events.
+#[test]
+fn a_signed_event_of_discords_is_no_ping() {
+    let pair = ring::signature::Ed25519KeyPair::from_seed_unchecked(&[9; 32]).unwrap();
+    let public = hex::encode(ring::signature::KeyPair::public_key(&pair));
+    let body = json!({"type": 1, "event": {"type": "ENTITLEMENT_CREATE"}});
+    let signature = hex::encode(pair.sign(format!("1767225600{body}").as_bytes()));
+    let headers = [("X-Signature-Ed25519", &*signature), ("X-Signature-Timestamp", "1767225600")];
+    assert!(Question { headers: &headers, secret: &public, ..post("discord", body) }.ask().is_none());
+}
+
 #[test]
 fn okta_monday_and_twitch_hear_their_challenge() {
     let headers = [("X-Okta-Verification-Challenge", "My-unique-challenge_1")];
@@ -230,6 +241,11 @@ fn asana_hands_its_secret_over_once() {
     let again = Question { headers: &headers, secret: "b537207f20cbfa02357cf448134da559", ..post("asana", json!({})) };
     assert_eq!((again.reply().status, again.reply().learned_secret), (204, None));
     assert_eq!(Question { headers: &headers, ..post("asana", json!({})) }.reply().status, 400);
+    for unfit in ["", "short", "0123456789abcdef with spaces"] {
+        let headers = [("X-Hook-Secret", unfit)];
+        let reply = Question { headers: &headers, awaits_secret: true, ..post("asana", json!({})) }.reply();
+        assert_eq!((reply.status, reply.learned_secret), (400, None), "{unfit}");
+    }
 }
 
 #[test]

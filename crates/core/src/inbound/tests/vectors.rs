@@ -270,6 +270,13 @@ fn a_secret_of_the_wrong_form_is_an_unknown_key() {
 }
 
 #[test]
+fn a_signature_in_the_name_of_another_key_is_an_unknown_key() {
+    let mut vector = FILE.vectors.iter().find(|vector| vector.provider == "braintree").unwrap().clone();
+    vector.body = vector.body.replace("a_public_key", "b_public_key");
+    assert_eq!(vector.verdict(), Verdict::Failed(Reason::UnknownKey));
+}
+
+#[test]
 fn a_request_is_accepted_as_long_as_its_provider_allows_and_no_longer() {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
     let after = |vector: &Vector, wait: Duration| {

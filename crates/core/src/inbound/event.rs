@@ -6,13 +6,13 @@ use crate::inbound::provider::{Provider, Text};
 use crate::limits;
 
 /// The type of the event: from where the provider's row says, else the body's `type` or `event`, else
-/// `<source>.received`. Always 1 to 128 of `a-z0-9_.-`.
-pub fn event_type(provider: &Provider, request: &Request<'_>) -> String {
+/// `<source>.received` with the receiver's source as it was given. Always 1 to 128 of `a-z0-9_.-`.
+pub fn event_type(provider: &Provider, source: &str, request: &Request<'_>) -> String {
     const FALLBACK: [Text; 2] = [Text::Json(&["type"]), Text::Json(&["event"])];
     let body = Body::new(request.body);
     let mut places = provider.event_type.iter().chain(&FALLBACK);
     let found = places.find_map(|place| normal(&place.read(request, &body)?));
-    found.unwrap_or_else(|| format!("{}.received", provider.name))
+    found.unwrap_or_else(|| format!("{}.received", received(source).unwrap_or_else(|| provider.name.to_owned())))
 }
 
 /// An id that requests about the same event share, where the provider gives one. Unique only within its receiver.
@@ -26,6 +26,11 @@ pub fn event_id(provider: &Provider, request: &Request<'_>) -> Option<String> {
         return Some(id);
     }
     Some(format!("sha256:{}", hex::encode(ring::digest::digest(&ring::digest::SHA256, id.as_bytes()))))
+}
+
+/// A source as the first half of a type, short enough for the second.
+fn received(source: &str) -> Option<String> {
+    normal(&source.chars().take(limits::EVENT_TYPE_BYTES_MAX - ".received".len()).collect::<String>())
 }
 
 /// In lower case; separators that types are commonly written with become dots, anything else an underscore.
@@ -66,14 +71,17 @@ mod tests {
     fn a_type_is_found_wherever_it_stands() {
         let of = |source: &str, headers: &[(&str, &str)], body: &str| {
             let request = Request { headers, body: body.as_bytes(), ..Request::empty() };
-            event_type(Provider::find(source), &request)
+            event_type(Provider::find(source), source, &request)
         };
         assert_eq!(of("github", &[("X-GitHub-Event", "issues")], r#"{"action":"opened"}"#), "issues.opened");
         assert_eq!(of("github", &[("X-GitHub-Event", "push")], "{}"), "push");
         assert_eq!(of("custom", &[], r#"{"event":"Lead/Won"}"#), "lead.won");
         assert_eq!(of("custom", &[], "not json"), "custom.received");
         assert_eq!(of("stripe", &[], "[]"), "stripe.received");
-        assert_eq!(of("no such thing", &[], ""), "custom.received");
+        assert_eq!(of("Acme CRM", &[], ""), "acme_crm.received");
+        assert_eq!(of("clerk", &[], ""), "clerk.received");
+        assert_eq!(of("", &[], ""), "custom.received");
+        assert_eq!(of(&"x".repeat(500), &[], "").len(), limits::EVENT_TYPE_BYTES_MAX);
     }
 
     #[test]

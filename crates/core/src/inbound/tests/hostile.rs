@@ -54,7 +54,7 @@ fn ask_everything(request: &Request<'_>, secret: &str, now: i64) {
         handshake(provider, &setup, request, UnixMs(now));
         certificate_url(provider, request);
         event_id(provider, request);
-        let kind = event_type(provider, request);
+        let kind = event_type(provider, secret, request);
         let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.-".contains(&byte);
         assert!((1..=limits::EVENT_TYPE_BYTES_MAX).contains(&kind.len()) && kind.bytes().all(is_allowed), "{kind}");
     }

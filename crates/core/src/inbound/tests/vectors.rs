@@ -127,7 +127,7 @@ fn requests_as_providers_send_them_are_accepted_and_known_by_type_and_id() {
     for vector in &FILE.vectors {
         assert_eq!(vector.verdict().as_str(), vector.verdict, "{}: {:?}", vector.label(), vector.verdict());
         let (kind, id) = vector.with_request(vector.body.as_bytes(), |request| {
-            (event_type(vector.row(), request), event_id(vector.row(), request))
+            (event_type(vector.row(), &vector.provider, request), event_id(vector.row(), request))
         });
         assert_eq!(kind, vector.r#type, "{}", vector.label());
         assert_eq!(id, vector.id, "{}", vector.label());

@@ -257,6 +257,10 @@ impl Engine {
     /// # Errors
     /// See [`PublishError`]; nothing was accepted.
     pub async fn publish(&self, events: Vec<Publish>) -> Result<Vec<Published>, PublishError> {
+        if self.store.is_shared() && events.iter().any(|event| self.catalog.tenant(event.tenant_id).is_none()) {
+            // Another node may have made the tenant a moment ago.
+            self.catalog.sync(&*self.store).await?;
+        }
         let routed = events.into_iter().map(|event| self.route(event)).collect::<Result<Vec<_>, _>>()?;
         let own_ids: Vec<_> = routed.iter().map(|one| one.event.external_id.clone()).collect();
         let accepted = self.accept(routed).await?;

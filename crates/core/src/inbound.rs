@@ -35,7 +35,7 @@ pub use self::event::{event_id, event_type};
 pub use self::handshake::{Reply, handshake};
 pub use self::provider::{Answer, Provider};
 pub use self::registry::PROVIDERS;
-pub use self::verdict::{Reason, Verdict};
+pub use self::verdict::{Reason, Verdict, VerdictKind};
 use crate::inbound::body::Body;
 use crate::inbound::provider::Scheme;
 use crate::limits;

@@ -66,6 +66,15 @@ pub struct WebhookSecrets {
     pub previous: Option<(Secret, UnixMs)>,
 }
 
+/// What a receiver verifies with, as it is sealed into the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiverSecrets {
+    /// What the provider has chosen, the current one first. Empty: the webhook's own secret verifies too.
+    pub secrets: Vec<Secret>,
+    /// See [`Setup::verify_token`](crate::inbound::Setup::verify_token).
+    pub verify_token: Option<Secret>,
+}
+
 /// The secret does not have the form its dialect needs. The message never contains the secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

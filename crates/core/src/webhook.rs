@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::check::InvalidField;
+use ipnet::IpNet;
+
 use crate::dialect::Dialect;
 use crate::filter::Filter;
 use crate::subscription::Subscriptions;
@@ -78,12 +80,46 @@ pub struct Concurrency {
     pub max: u32,
 }
 
+/// What a webhook that also receives knows beside its secrets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReceiverSpec {
+    /// Who sends, as the user wrote it; which provider that is, says [`Provider::find`](crate::inbound::Provider::find).
+    pub source: String,
+    /// The receive URL as the provider was told it, for the schemes that sign it. Never made from a request's `Host`.
+    pub url: String,
+    /// From where requests are taken; empty: from anywhere.
+    #[serde(default)]
+    pub allowed_addresses: Vec<IpNet>,
+    /// Requests a second that are taken; the rest is answered 429. `None`: any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+    /// What an accepted request is answered with. `None`: what the provider or else the contract wants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<ReceiverAnswer>,
+}
+
+/// An answer of the user's own to accepted requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiverAnswer {
+    /// 200 to 299.
+    pub status: u16,
+    #[serde(default)]
+    pub content_type: Option<String>,
+    #[serde(default)]
+    pub body: String,
+}
+
 /// Everything a user decides about a webhook but its status and secret.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WebhookSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Where deliveries go. Empty: nowhere, the webhook only receives.
+    #[serde(default)]
     pub url: String,
+    /// `None`: it only sends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receiver: Option<ReceiverSpec>,
     #[serde(default)]
     pub events: Subscriptions,
     #[serde(default, skip_serializing_if = "Option::is_none")]

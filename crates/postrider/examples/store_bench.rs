@@ -78,6 +78,7 @@ impl Load {
             source: Source::Api,
             trace_parent: None,
             data: self.data.clone(),
+            raw: None,
             entropy: (self.next as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
             deliveries: vec![NewDelivery {
                 webhook_id: webhook(number),
@@ -85,6 +86,8 @@ impl Load {
                 homed: false,
                 trigger: Trigger::Event,
             }],
+            received: None,
+            releases: None,
         }
     }
 }

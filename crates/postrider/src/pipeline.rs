@@ -289,8 +289,11 @@ impl Engine {
             source: Source::Api,
             trace_parent: event.trace_parent,
             data: event.data,
+            raw: None,
             entropy: u64::from_le_bytes(self.ambient.random()),
             deliveries: Vec::new(),
+            received: None,
+            releases: None,
         };
         Ok(Routed { event, webhooks, trigger: Trigger::Event, watcher: None })
     }
@@ -330,8 +333,11 @@ impl Engine {
             source: Source::Test,
             trace_parent: None,
             data: Bytes::from(String::from(Box::<str>::from(data))),
+            raw: None,
             entropy: u64::from_le_bytes(self.ambient.random()),
             deliveries: Vec::new(),
+            received: None,
+            releases: None,
         };
         let routed = Routed { event, webhooks: vec![entry], trigger: Trigger::Test, watcher: Some(watcher) };
         let accepted = self.accept(vec![routed]).await?;

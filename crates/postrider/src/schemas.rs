@@ -36,7 +36,7 @@ names! {
     /// Why a delivery exists.
     Trigger: Event = "event", Retry = "retry", Replay = "replay", Test = "test";
     /// Where an event came from.
-    Source: Api = "api", Test = "test";
+    Source: Api = "api", Test = "test", Received = "received";
     /// Why an attempt was no success.
     ErrorClass: Dns = "dns", RefusedByPolicy = "refused_by_policy", Connect = "connect", Tls = "tls",
         Timeout = "timeout", Reset = "reset", TooLarge = "too_large", HttpStatus = "http_status",

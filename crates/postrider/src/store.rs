@@ -202,6 +202,15 @@ pub trait Store: Send + Sync + Debug + 'static {
     async fn stats(&self, query: StatsQuery) -> Result<Stats>;
     async fn health(&self, webhooks: &[WebhookId]) -> Result<Vec<WebhookHealth>>;
 
+    // ---- received requests -------------------------------------------------------------------------------------
+
+    /// As all lists with filters, may end a page early. A page ends early, too, when its bodies come to 4 MiB.
+    async fn received(&self, query: ReceivedQuery) -> Result<Listed<ReceivedRecord>>;
+    async fn received_one(&self, scope: Scope, id: EventId) -> Result<Option<ReceivedRecord>>;
+    /// The requests to one webhook that failed verification, are not released, and have a number greater than `after`:
+    /// oldest first, at most `limit`, and at most about 4 MiB of bodies (at least one request).
+    async fn received_failed(&self, webhook: WebhookId, after: i64, limit: usize) -> Result<Vec<ReceivedRecord>>;
+
     // ---- configuration: every change is audited in its own transaction -----------------------------------------
 
     /// The whole configuration, for the catalog at start.

@@ -22,12 +22,7 @@ pub enum Verdict {
 impl Verdict {
     /// As it is stored and shown.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Verdict::Verified { .. } => "verified",
-            Verdict::Authenticated { .. } => "authenticated",
-            Verdict::Failed(_) => "failed",
-            Verdict::Unattempted => "unattempted",
-        }
+        VerdictKind::from(self).as_str()
     }
 
     pub fn reason(self) -> Option<Reason> {
@@ -40,6 +35,39 @@ impl Verdict {
     /// Whether the request comes from somebody who knows a secret: what may be forwarded.
     pub fn is_accepted(self) -> bool {
         matches!(self, Verdict::Verified { .. } | Verdict::Authenticated { .. })
+    }
+}
+
+/// A [`Verdict`] without the secret that led to it: what is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VerdictKind {
+    Unattempted,
+    Verified,
+    Authenticated,
+    Failed,
+}
+
+impl From<Verdict> for VerdictKind {
+    fn from(verdict: Verdict) -> VerdictKind {
+        match verdict {
+            Verdict::Verified { .. } => VerdictKind::Verified,
+            Verdict::Authenticated { .. } => VerdictKind::Authenticated,
+            Verdict::Failed(_) => VerdictKind::Failed,
+            Verdict::Unattempted => VerdictKind::Unattempted,
+        }
+    }
+}
+
+impl VerdictKind {
+    /// As it is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            VerdictKind::Unattempted => "unattempted",
+            VerdictKind::Verified => "verified",
+            VerdictKind::Authenticated => "authenticated",
+            VerdictKind::Failed => "failed",
+        }
     }
 }
 

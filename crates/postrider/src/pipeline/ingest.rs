@@ -196,6 +196,7 @@ fn messages(
         source: event.source,
         trace_parent: event.trace_parent,
         data: event.data,
+        raw: event.raw,
     });
     let numbered = deliveries.into_iter().enumerate().zip(first_delivery.0..);
     let told = numbered.filter_map(|((index, delivery), number)| {

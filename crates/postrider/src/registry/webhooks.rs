@@ -88,6 +88,7 @@ fn blank(app: &App, tenant_id: TenantId, dialect: Dialect) -> WebhookRecord {
     let spec = WebhookSpec {
         name: None,
         url: String::new(),
+        receiver: None,
         events: Subscriptions::default(),
         description: None,
         dialect,
@@ -107,6 +108,7 @@ fn blank(app: &App, tenant_id: TenantId, dialect: Dialect) -> WebhookRecord {
         status: WebhookStatus::Active,
         disabled_reason: None,
         sealed_secrets: Vec::new(),
+        sealed_receiver: None,
         temporary: false,
         created_at: now,
         updated_at: now,

@@ -1,6 +1,7 @@
 //! The small integers that enums are stored as, the same in every backend.
 
 use postrider_core::delivery::{DeliveryStatus, ErrorClass, Trigger};
+use postrider_core::inbound::VerdictKind;
 
 use super::{ReplayStatus, Source};
 
@@ -29,7 +30,8 @@ macro_rules! integer_codes {
 }
 
 integer_codes!(trigger_code, trigger_from, Trigger { Event = 0, Retry = 1, Replay = 2, Test = 3 });
-integer_codes!(source_code, source_from, Source { Api = 0, Test = 1 });
+integer_codes!(source_code, source_from, Source { Api = 0, Test = 1, Received = 2 });
+integer_codes!(verdict_code, verdict_from, VerdictKind { Unattempted = 0, Verified = 1, Authenticated = 2, Failed = 3 });
 integer_codes!(replay_status_code, replay_status_from, ReplayStatus { Running = 0, Finished = 1, Canceled = 2 });
 integer_codes!(error_code, error_from, ErrorClass {
     Dns = 0,

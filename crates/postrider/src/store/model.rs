@@ -1,12 +1,14 @@
 //! What goes in and out of the store.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use postrider_core::delivery::{Attempt, AttemptError, DeliveryStatus, Progress, Trigger};
 use postrider_core::dialect::Dialect;
 use postrider_core::ids::{AuditId, DeliveryId, EventId, KeyId, PartnerId, ReplayId, TenantId, WebhookId};
+use postrider_core::inbound::{Reason, Verdict, VerdictKind};
 use postrider_core::time::UnixMs;
 use postrider_core::webhook::{WebhookSpec, WebhookStatus};
 use serde::{Deserialize, Serialize};
@@ -37,6 +39,8 @@ impl Scope {
 pub enum Source {
     Api,
     Test,
+    /// A request that one of the tenant's receivers has accepted.
+    Received,
 }
 
 /// An accepted event as the pipeline needs it: shared by its deliveries, payload once.
@@ -53,6 +57,16 @@ pub struct EventBody {
     pub trace_parent: Option<Box<str>>,
     /// One JSON value, exactly as received; valid UTF-8.
     pub data: Bytes,
+    /// What a received event came as.
+    pub raw: Option<RawBody>,
+}
+
+/// The body of a received request, as it goes to who gets it byte for byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawBody {
+    pub content_type: Option<Box<str>>,
+    /// `None`: it is one JSON value and so the event's data itself.
+    pub body: Option<Bytes>,
 }
 
 /// An event about to be accepted.
@@ -69,9 +83,45 @@ pub struct NewEvent {
     pub source: Source,
     pub trace_parent: Option<Box<str>>,
     pub data: Bytes,
+    /// Set exactly where the source is [`Source::Received`].
+    pub raw: Option<RawBody>,
     /// Random bits of the event's id.
     pub entropy: u64,
     pub deliveries: Vec<NewDelivery>,
+    /// The request that it came as, kept in the same transaction.
+    pub received: Option<Box<NewReceived>>,
+    /// The kept request that it comes of.
+    pub releases: Option<Release>,
+}
+
+/// A received request about to be kept. It takes the number and id of its event; content type and body are the event's.
+#[derive(Clone, Debug)]
+pub struct NewReceived {
+    pub webhook_id: WebhookId,
+    /// Whether it enters the tenant's stream. Otherwise only the request is kept, and the event has no deliveries. A
+    /// repeat of an event that entered is kept too, under a number of its own, naming that event.
+    pub enters: bool,
+    /// Who the receiver took for the sender.
+    pub source: Box<str>,
+    pub method: Box<str>,
+    /// Path and query as they came in.
+    pub target: Box<str>,
+    /// In order, without credentials; names in lower case.
+    pub headers: Vec<(Box<str>, Box<str>)>,
+    pub remote_address: Option<IpAddr>,
+    pub verdict: Verdict,
+    /// The event's id with the provider.
+    pub provider_event_id: Option<Box<str>>,
+    /// Made by ourselves, as a test.
+    pub test: bool,
+}
+
+/// A kept request becomes an event after all. If it is one already, the answer is [`Accepted::Repeat`] with that event.
+#[derive(Clone, Copy, Debug)]
+pub struct Release {
+    pub received: EventId,
+    /// What verifying it again has found, if that is why.
+    pub verdict: Option<Verdict>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -251,6 +301,46 @@ pub struct EventRecord {
     pub event: Arc<EventBody>,
     pub accepted_at: UnixMs,
     pub idempotency_key: Option<String>,
+}
+
+/// A received request as history shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReceivedRecord {
+    pub id: EventId,
+    pub tenant_id: TenantId,
+    pub webhook_id: WebhookId,
+    pub received_at: UnixMs,
+    pub source: String,
+    pub method: String,
+    pub target: String,
+    pub headers: Vec<(String, String)>,
+    pub content_type: Option<String>,
+    /// As it came in.
+    pub body: Bytes,
+    pub remote_address: Option<IpAddr>,
+    pub verdict: VerdictKind,
+    /// Why it failed.
+    pub reason: Option<Reason>,
+    pub event_type: String,
+    pub provider_event_id: Option<String>,
+    pub test: bool,
+    /// The event that it became, at once or by release, or that it repeats.
+    pub event_id: Option<EventId>,
+    /// Whether it repeats an event that another request became.
+    pub repeat: bool,
+    pub released_at: Option<UnixMs>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ReceivedQuery {
+    pub scope: Scope,
+    pub webhook_id: Option<WebhookId>,
+    pub verdict: Option<VerdictKind>,
+    pub event_type: Option<String>,
+    /// Received in `since..until`.
+    pub since: Option<UnixMs>,
+    pub until: Option<UnixMs>,
+    pub page: Page,
 }
 
 /// How an event is named from outside.
@@ -579,6 +669,8 @@ pub struct WebhookRecord {
     pub disabled_reason: Option<String>,
     /// `WebhookSecrets` as sealed by [`crate::sealing`].
     pub sealed_secrets: Vec<u8>,
+    /// `ReceiverSecrets`, sealed apart: who sends need not open them.
+    pub sealed_receiver: Option<Vec<u8>>,
     /// Made by `postrider listen`; removed at start.
     pub temporary: bool,
     pub created_at: UnixMs,

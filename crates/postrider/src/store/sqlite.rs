@@ -352,6 +352,18 @@ impl Store for SqliteStore {
         self.read(move |conn| stats::health(conn, &webhooks)).await
     }
 
+    async fn received(&self, _query: ReceivedQuery) -> Result<Listed<ReceivedRecord>> {
+        Err(Error::Other(anyhow::anyhow!("received requests are not kept yet")))
+    }
+
+    async fn received_one(&self, _scope: Scope, _id: EventId) -> Result<Option<ReceivedRecord>> {
+        Err(Error::Other(anyhow::anyhow!("received requests are not kept yet")))
+    }
+
+    async fn received_failed(&self, _webhook: WebhookId, _after: i64, _limit: usize) -> Result<Vec<ReceivedRecord>> {
+        Err(Error::Other(anyhow::anyhow!("received requests are not kept yet")))
+    }
+
     async fn configuration(&self) -> Result<Configuration> {
         self.read(config::configuration).await
     }

@@ -142,6 +142,7 @@ impl Running {
             status: WebhookStatus::Active,
             disabled_reason: None,
             sealed_secrets: self.sealer.seal(&secrets_purpose(id), &secrets),
+            sealed_receiver: None,
             temporary: false,
             created_at: now,
             updated_at: now,

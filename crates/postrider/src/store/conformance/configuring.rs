@@ -69,6 +69,7 @@ fn webhook_record(world: &World, owner: u8, number: u8) -> WebhookRecord {
         status: WebhookStatus::Paused,
         disabled_reason: Some("by hand".into()),
         sealed_secrets: vec![0, 1, 2, 255],
+        sealed_receiver: None,
         temporary: false,
         created_at: world.now,
         updated_at: world.now,
@@ -127,6 +128,7 @@ pub(crate) async fn putting_again_replaces(mut world: World) {
         status: WebhookStatus::Disabled,
         disabled_reason: None,
         sealed_secrets: vec![9],
+        sealed_receiver: None,
         updated_at: world.now,
         ..hook
     };

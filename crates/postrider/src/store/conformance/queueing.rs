@@ -44,6 +44,7 @@ pub(crate) async fn begin_removes_temporary_webhooks_and_cancels_what_waited_for
             status: WebhookStatus::Active,
             disabled_reason: None,
             sealed_secrets: vec![1],
+            sealed_receiver: None,
             temporary,
             created_at: world.now,
             updated_at: world.now,

@@ -84,8 +84,11 @@ impl World {
             source: Source::Api,
             trace_parent: None,
             data: Bytes::from(format!("{{\"number\":{}}}", self.entropy)),
+            raw: None,
             entropy: self.entropy.wrapping_mul(0x9e37_79b9_7f4a_7c15),
             deliveries: webhooks.iter().map(delivery).collect(),
+            received: None,
+            releases: None,
         }
     }
 

@@ -132,6 +132,7 @@ fn webhook_record_at(row: &Row) -> Result<WebhookRecord> {
         status: name_at(row, 3)?,
         disabled_reason: row.try_get(4)?,
         sealed_secrets: row.try_get(5)?,
+        sealed_receiver: None,
         temporary: row.try_get(6)?,
         created_at: time_at(row, 7)?,
         updated_at: time_at(row, 8)?,

@@ -106,6 +106,7 @@ pub(super) fn event_at(row: &Row, first: usize) -> Result<Arc<EventBody>> {
         ordering_key: boxed_at(row, first + 7)?,
         trace_parent: boxed_at(row, first + 8)?,
         data: Bytes::copy_from_slice(row.try_get::<_, &str>(first + 10)?.as_bytes()),
+        raw: None,
     }))
 }
 

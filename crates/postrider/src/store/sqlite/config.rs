@@ -106,6 +106,7 @@ fn webhook_record_at(row: &Row<'_>) -> Sql<WebhookRecord> {
         status: name_at(row, 3)?,
         disabled_reason: row.get(4)?,
         sealed_secrets: row.get(5)?,
+        sealed_receiver: None,
         temporary: row.get(6)?,
         created_at: time_at(row, 7)?,
         updated_at: time_at(row, 8)?,

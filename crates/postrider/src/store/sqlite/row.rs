@@ -97,6 +97,7 @@ pub(super) fn event_at(row: &Row<'_>) -> Sql<Arc<EventBody>> {
         ordering_key: boxed_at(row, 7)?,
         trace_parent: boxed_at(row, 8)?,
         data: Bytes::copy_from_slice(row.get_ref(10)?.as_bytes()?),
+        raw: None,
     }))
 }
 

@@ -33,8 +33,11 @@ async fn accept(node: &PgStore, webhook: WebhookId, homed: bool, held: bool) -> 
         source: Source::Api,
         trace_parent: None,
         data: Bytes::from_static(b"{}"),
+        raw: None,
         entropy: 7,
         deliveries: vec![NewDelivery { webhook_id: webhook, held, homed, trigger: Trigger::Event }],
+        received: None,
+        releases: None,
     };
     let accepted = node.accept(vec![event], now()).await.unwrap();
     let [Accepted::New { id, first_delivery, placed }] = &accepted[..] else { panic!("{accepted:?}") };

@@ -83,6 +83,7 @@ async fn configure(world: &World) {
                 status: WebhookStatus::Active,
                 disabled_reason: None,
                 sealed_secrets: vec![0, 255, hook],
+                sealed_receiver: None,
                 temporary: false,
                 created_at: world.now,
                 updated_at: world.now,

@@ -135,6 +135,8 @@ pub const CERTIFICATES_MAX: usize = 8;
 /// Items on one page of a list, and by default.
 pub const PAGE_MAX: usize = 200;
 pub const PAGE_DEFAULT: usize = 50;
+/// Bodies of received requests on one page, bytes (at least one request).
+pub const RECEIVED_PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Rows a bulk change touches in one transaction.
 pub const BULK_STEP: usize = 500;
 

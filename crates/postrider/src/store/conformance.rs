@@ -9,6 +9,7 @@ pub(crate) mod accepting;
 pub(crate) mod configuring;
 pub(crate) mod listing;
 pub(crate) mod queueing;
+pub(crate) mod receiving;
 pub(crate) mod recording;
 pub(crate) mod replaying;
 pub(crate) mod statistics;
@@ -114,6 +115,33 @@ macro_rules! suite {
             a_replayed_delivery_holds_the_day_of_its_event,
             a_sweep_is_bounded_and_says_what_remains,
             statistics_outlive_history,
+        );
+        $crate::store::conformance::tests_of!($(#[$attribute])* $make, receiving:
+            a_received_request_is_kept_with_the_event_it_becomes,
+            a_body_that_is_no_json_is_given_back_byte_for_byte,
+            only_received_events_have_a_raw_body,
+            a_raw_body_counts_when_a_lane_is_refilled,
+            a_replay_of_a_received_event_has_its_raw_body,
+            what_does_not_enter_is_kept_without_an_event,
+            numbers_go_on_after_requests_that_were_kept_alone,
+            a_repeat_is_kept_and_names_the_first_event,
+            a_repeat_leaves_its_batch_and_other_tenants_alone,
+            what_does_not_enter_neither_is_a_repeat_nor_makes_one,
+            parallel_repeats_become_one_event_and_are_all_kept,
+            a_kept_request_is_released_once,
+            a_release_by_hand_keeps_the_verdict,
+            a_release_of_what_has_entered_is_a_repeat,
+            a_release_of_an_event_that_came_otherwise_names_that_one,
+            a_release_reaches_only_what_its_tenant_has,
+            parallel_releases_make_one_event,
+            every_filter_of_received_requests_gives_exactly_what_matches,
+            another_tenant_sees_no_received_request,
+            a_page_of_received_requests_ends_at_its_bytes,
+            failed_requests_are_walked_oldest_first_until_they_are_released,
+            failed_requests_come_in_bounded_pieces,
+            received_requests_go_with_their_day,
+            a_sweep_of_many_received_requests_is_bounded,
+            received_requests_of_a_deleted_tenant_stay_until_their_day_goes,
         );
         $crate::store::conformance::tests_of!($(#[$attribute])* $make, configuring:
             what_was_put_is_the_configuration_after_a_restart,

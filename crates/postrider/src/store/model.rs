@@ -61,6 +61,17 @@ pub struct EventBody {
     pub raw: Option<RawBody>,
 }
 
+impl EventBody {
+    /// Bytes of what came in, for accounts of memory.
+    pub fn payload_bytes(&self) -> usize {
+        self.data.len() + raw_bytes(self.raw.as_ref())
+    }
+}
+
+fn raw_bytes(raw: Option<&RawBody>) -> usize {
+    raw.and_then(|raw| raw.body.as_ref()).map_or(0, Bytes::len)
+}
+
 /// The body of a received request, as it goes to who gets it byte for byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawBody {
@@ -117,6 +128,7 @@ pub struct NewReceived {
 }
 
 /// A kept request becomes an event after all. If it is one already, the answer is [`Accepted::Repeat`] with that event.
+/// If it is not kept any more, or another tenant's, only the event is accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct Release {
     pub received: EventId,
@@ -138,13 +150,10 @@ pub struct NewDelivery {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Accepted {
     /// Its deliveries have the ids `first_delivery…`, one after the other, in the order given.
-    New {
-        id: EventId,
-        first_delivery: DeliveryId,
-        placed: Placed,
-    },
+    New { id: EventId, first_delivery: DeliveryId, placed: Placed },
     Repeat {
         id: EventId,
+        /// The one that its publisher chose; none if it was received.
         external_id: Option<String>,
     },
 }
@@ -355,6 +364,7 @@ pub enum EventKey {
 pub struct DeliveryRecord {
     pub id: DeliveryId,
     pub event_id: EventId,
+    /// The id that its event's publisher chose; none if the event was received.
     pub external_id: Option<String>,
     pub event_type: String,
     pub tenant_id: TenantId,

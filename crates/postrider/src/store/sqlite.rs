@@ -13,10 +13,12 @@ mod connection;
 mod history;
 mod hot;
 mod inspect;
+mod migrate;
 mod paging;
 mod partition;
 mod queue;
 mod readers;
+mod received;
 mod record;
 mod refill;
 mod replay;
@@ -190,6 +192,7 @@ fn greatest_number(conn: &Connection) -> Result<i64> {
         let day = day.suffix();
         last = last.max(greatest(&format!("SELECT n + fanout FROM events_{day} ORDER BY n DESC LIMIT 1"))?);
         last = last.max(greatest(&format!("SELECT max(n) FROM deliveries_{day}"))?);
+        last = last.max(greatest(&format!("SELECT max(n) FROM received_{day}"))?);
     }
     Ok(last)
 }
@@ -352,16 +355,16 @@ impl Store for SqliteStore {
         self.read(move |conn| stats::health(conn, &webhooks)).await
     }
 
-    async fn received(&self, _query: ReceivedQuery) -> Result<Listed<ReceivedRecord>> {
-        Err(Error::Other(anyhow::anyhow!("received requests are not kept yet")))
+    async fn received(&self, query: ReceivedQuery) -> Result<Listed<ReceivedRecord>> {
+        self.read(move |conn| received::list(conn, &query)).await
     }
 
-    async fn received_one(&self, _scope: Scope, _id: EventId) -> Result<Option<ReceivedRecord>> {
-        Err(Error::Other(anyhow::anyhow!("received requests are not kept yet")))
+    async fn received_one(&self, scope: Scope, id: EventId) -> Result<Option<ReceivedRecord>> {
+        self.read(move |conn| received::one(conn, scope, id)).await
     }
 
-    async fn received_failed(&self, _webhook: WebhookId, _after: i64, _limit: usize) -> Result<Vec<ReceivedRecord>> {
-        Err(Error::Other(anyhow::anyhow!("received requests are not kept yet")))
+    async fn received_failed(&self, webhook: WebhookId, after: i64, limit: usize) -> Result<Vec<ReceivedRecord>> {
+        self.read(move |conn| received::failed(conn, webhook, after, limit)).await
     }
 
     async fn configuration(&self) -> Result<Configuration> {

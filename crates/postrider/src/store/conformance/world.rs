@@ -17,7 +17,7 @@ pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// 2026-03-04T10:00:00Z: far from the ends of its day.
-const START: UnixMs = UnixMs(1_772_618_400_000);
+pub(crate) const START: UnixMs = UnixMs(1_772_618_400_000);
 
 pub(crate) fn tenant(number: u8) -> TenantId {
     TenantId::from_random([number; 16])

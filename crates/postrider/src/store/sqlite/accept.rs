@@ -8,7 +8,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::backlog::{Move, Place};
 use super::partition::{self, Kind};
-use super::row::{Text, event_id};
+use super::received;
+use super::row::{SHOWN_EXTERNAL_ID, Text, event_id};
 use super::writer::Session;
 use crate::store::codes::{source_code, trigger_code};
 use crate::store::day::{Day, FIRST_SPAN};
@@ -19,21 +20,52 @@ pub(super) fn accept(session: &mut Session, events: &[NewEvent], now: UnixMs) ->
 }
 
 fn accept_one(session: &mut Session, event: &NewEvent, now: UnixMs) -> Result<Accepted> {
-    if let Some(id) = known(&session.conn, event, now)? {
-        return Ok(Accepted::Repeat { id: id.0, external_id: id.1 });
+    check(event)?;
+    let kept = event.received.as_deref();
+    if let Some(kept) = kept.filter(|kept| !kept.enters) {
+        let (n, id) = take(session, event, 1, now);
+        received::keep(session, event, kept, id, None)?;
+        return Ok(new(n, id));
     }
-    let fanout = event.deliveries.len();
-    ensure_fanout(fanout)?;
-    let n = session.take(1 + fanout, now);
-    let id = EventId::from_sequence(n, event.entropy);
+    if let Some(release) = &event.releases
+        && let Some(id) = received::event_of(&session.conn, event.tenant_id, release.received)?
+    {
+        return Ok(Accepted::Repeat { id, external_id: None });
+    }
+    if let Some((first, external_id)) = known(&session.conn, event, now)? {
+        if let Some(kept) = kept {
+            let (_, id) = take(session, event, 1, now);
+            received::keep(session, event, kept, id, Some(first))?;
+        }
+        received::release(session, event, first, true, now)?;
+        return Ok(Accepted::Repeat { id: first, external_id });
+    }
+    let (n, id) = take(session, event, 1 + event.deliveries.len(), now);
     insert_event(session, event, n, id.entropy(), now)?;
+    if let Some(kept) = kept {
+        received::keep(session, event, kept, id, Some(id))?;
+    }
+    received::release(session, event, id, false, now)?;
     insert_deliveries(session, event, n, now)?;
-    Ok(Accepted::New { id, first_delivery: DeliveryId(n + 1), placed: Placed::AsAsked })
+    Ok(new(n, id))
 }
 
-fn ensure_fanout(fanout: usize) -> anyhow::Result<()> {
+fn check(event: &NewEvent) -> anyhow::Result<()> {
+    let fanout = event.deliveries.len();
     ensure!(fanout as u64 <= FIRST_SPAN.unsigned_abs(), "an event has more than {FIRST_SPAN} deliveries");
+    let enters = event.received.as_ref().is_none_or(|received| received.enters);
+    ensure!(enters || fanout == 0, "what does not enter the stream has deliveries");
     Ok(())
+}
+
+/// The first of `count` numbers, and the id that it is part of.
+fn take(session: &mut Session, event: &NewEvent, count: usize, now: UnixMs) -> (i64, EventId) {
+    let n = session.take(count, now);
+    (n, EventId::from_sequence(n, event.entropy))
+}
+
+fn new(n: i64, id: EventId) -> Accepted {
+    Accepted::New { id, first_delivery: DeliveryId(n + 1), placed: Placed::AsAsked }
 }
 
 fn insert_event(session: &mut Session, event: &NewEvent, n: i64, entropy: u64, now: UnixMs) -> Result<()> {
@@ -43,6 +75,7 @@ fn insert_event(session: &mut Session, event: &NewEvent, n: i64, entropy: u64, n
     let occurred_at = event.occurred_at.unwrap_or(now);
     let occurred_at = (occurred_at != Sequence::time(n)).then_some(occurred_at.0);
     let tenant = event.tenant_id.0.into_bytes();
+    let raw = event.raw.as_ref();
     session.conn.prepare_cached(&sql.insert_event)?.execute(params![
         n,
         entropy.cast_signed(),
@@ -56,6 +89,8 @@ fn insert_event(session: &mut Session, event: &NewEvent, n: i64, entropy: u64, n
         event.ordering_key,
         event.trace_parent,
         Text(&event.data),
+        raw.and_then(|raw| raw.content_type.as_deref()),
+        raw.and_then(|raw| raw.body.as_deref()),
     ])?;
     if let Some(key) = &event.idempotency_key {
         let day = Day::of(now);
@@ -143,7 +178,7 @@ fn event_by_number(conn: &Connection, n: i64) -> Result<Option<(EventId, Option<
     if !partition::exists(conn, Kind::History, day)? {
         return Ok(None);
     }
-    let sql = format!("SELECT entropy, external_id FROM events_{} WHERE n = ?", day.suffix());
+    let sql = format!("SELECT entropy, {SHOWN_EXTERNAL_ID} FROM events_{} WHERE n = ?", day.suffix());
     let found = conn.prepare_cached(&sql)?.query_row([n], |row| Ok((event_id(n, row.get(0)?), row.get(1)?)));
     Ok(found.optional()?)
 }

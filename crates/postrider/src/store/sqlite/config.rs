@@ -2,13 +2,11 @@
 
 use postrider_core::dialect::Dialect;
 use postrider_core::ids::{KeyId, PartnerId, TenantId, WebhookId};
-use rusqlite::types::FromSqlError;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use super::paging::paged;
-use super::row::{Sql, json_at, maybe_time_at, tenant_at, time_at, uuid_at, webhook_at};
+use super::row::{Sql, json_at, maybe_time_at, name_at, tenant_at, time_at, uuid_at, webhook_at};
 use super::writer::Session;
 use super::{audit, queue, replay};
 use crate::store::{
@@ -29,11 +27,6 @@ fn name<T: Serialize>(value: T) -> Result<String> {
         serde_json::Value::String(name) => Ok(name),
         other => Err(anyhow::anyhow!("{other} is no name").into()),
     }
-}
-
-fn name_at<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Sql<T> {
-    let name: String = row.get(column)?;
-    serde_json::from_value(serde_json::Value::String(name)).map_err(|error| FromSqlError::other(error).into())
 }
 
 fn all<T>(conn: &Connection, sql: &str, read: fn(&Row<'_>) -> Sql<T>) -> Result<Vec<T>> {
@@ -59,8 +52,8 @@ pub(super) fn configuration(conn: &Connection) -> Result<Configuration> {
         event_types: all(conn, "SELECT body FROM event_types", |row| json_at(row, 0))?,
         webhooks: all(
             conn,
-            "SELECT id, tenant, spec, status, disabled_reason, sealed_secrets, temporary, created_at, updated_at \
-             FROM webhooks ORDER BY created_at, id",
+            "SELECT id, tenant, spec, status, disabled_reason, sealed_secrets, temporary, created_at, updated_at, \
+             sealed_receiver FROM webhooks ORDER BY created_at, id",
             webhook_record_at,
         )?,
     })
@@ -106,7 +99,7 @@ fn webhook_record_at(row: &Row<'_>) -> Sql<WebhookRecord> {
         status: name_at(row, 3)?,
         disabled_reason: row.get(4)?,
         sealed_secrets: row.get(5)?,
-        sealed_receiver: None,
+        sealed_receiver: row.get(9)?,
         temporary: row.get(6)?,
         created_at: time_at(row, 7)?,
         updated_at: time_at(row, 8)?,
@@ -249,9 +242,10 @@ pub(super) fn delete_event_type(
 pub(super) fn put_webhook(session: &Session, webhook: &WebhookRecord, entry: &AuditEntry) -> Result<()> {
     session.conn.execute(
         "INSERT INTO webhooks (id, tenant, spec, status, disabled_reason, sealed_secrets, temporary, created_at, \
-         updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET spec = excluded.spec, \
-         status = excluded.status, disabled_reason = excluded.disabled_reason, \
-         sealed_secrets = excluded.sealed_secrets, temporary = excluded.temporary, updated_at = excluded.updated_at",
+         updated_at, sealed_receiver) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET \
+         spec = excluded.spec, status = excluded.status, disabled_reason = excluded.disabled_reason, \
+         sealed_secrets = excluded.sealed_secrets, temporary = excluded.temporary, updated_at = excluded.updated_at, \
+         sealed_receiver = excluded.sealed_receiver",
         params![
             webhook.id.0.into_bytes(),
             webhook.tenant_id.0.into_bytes(),
@@ -262,6 +256,7 @@ pub(super) fn put_webhook(session: &Session, webhook: &WebhookRecord, entry: &Au
             webhook.temporary,
             webhook.created_at.0,
             webhook.updated_at.0,
+            webhook.sealed_receiver,
         ],
     )?;
     audit::append(&session.conn, entry)

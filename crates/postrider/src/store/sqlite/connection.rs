@@ -1,4 +1,4 @@
-//! Opening the database: the lock, the pragmas, and forward-only migrations.
+//! Opening the database: the lock and the pragmas.
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -7,10 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 use rusqlite::{Connection, OpenFlags};
 
+use super::migrate::migrate;
 use crate::store::{Error, Result};
-
-/// Each script takes the schema from version *index* to *index + 1*. Never edit one that was released.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_start.sql")];
 
 /// Rows of about 1 KB fill pages of 8 KiB to 96 %, pages of 4 KiB only to 78 %.
 const PAGE_BYTES: u32 = 8192;
@@ -102,24 +100,5 @@ fn prepare(conn: &Connection, cache_kib: i64) -> Result<()> {
     conn.pragma_update(None, "temp_store", "memory")?;
     conn.pragma_update(None, "cache_size", -cache_kib)?;
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
-    Ok(())
-}
-
-fn migrate(conn: &mut Connection) -> Result<()> {
-    let found: u32 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let found = found as usize;
-    if found > MIGRATIONS.len() {
-        return Err(anyhow::anyhow!(
-            "the store was written by a newer Postrider (schema {found}, this one knows {}); use that version",
-            MIGRATIONS.len()
-        )
-        .into());
-    }
-    for (done, script) in MIGRATIONS.iter().enumerate().skip(found) {
-        let tx = conn.transaction()?;
-        tx.execute_batch(script).with_context(|| format!("migration {} failed", done + 1))?;
-        tx.pragma_update(None, "user_version", (done + 1) as u32)?;
-        tx.commit()?;
-    }
     Ok(())
 }

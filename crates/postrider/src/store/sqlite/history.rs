@@ -15,8 +15,8 @@ use super::paging::paged;
 use super::partition::{self, Kind};
 use super::queue::{PENDING_COLUMNS, PendingRow, pending_at};
 use super::row::{
-    ATTEMPT_COLUMNS, EVENT_COLUMNS, Sql, attempt_at, attempt_error_at, event_at, event_id, replay_at, tenant_at,
-    time_at, webhook_at,
+    ATTEMPT_COLUMNS, EVENT_COLUMNS, SHOWN_EXTERNAL_ID, Sql, attempt_at, attempt_error_at, event_at, event_id,
+    replay_at, tenant_at, time_at, webhook_at,
 };
 use super::sources::{Candidate, Place, Sources};
 use crate::store::codes::{source_code, source_from, status_code, status_from, trigger_from};
@@ -323,7 +323,7 @@ impl<'c> Loader<'c> {
         let day = Day::of_number(n);
         let mut head = None;
         if self.has(day)? {
-            let sql = format!("SELECT entropy, type, external_id FROM events_{} WHERE n = ?", day.suffix());
+            let sql = format!("SELECT entropy, type, {SHOWN_EXTERNAL_ID} FROM events_{} WHERE n = ?", day.suffix());
             let found = self.conn.prepare_cached(&sql)?.query_row([n], |row| {
                 Ok(EventHead { id: event_id(n, row.get(0)?), event_type: row.get(1)?, external_id: row.get(2)? })
             });

@@ -16,6 +16,7 @@ pub(super) struct HotSql {
     pub(super) insert_event: String,
     pub(super) insert_delivery: String,
     pub(super) insert_attempt: String,
+    pub(super) insert_received: String,
 }
 
 impl HotSql {
@@ -24,7 +25,8 @@ impl HotSql {
         HotSql {
             insert_event: format!(
                 "INSERT INTO events_{day} (n, entropy, tenant, type, fanout, source, occurred_at, external_id, \
-                 idempotency_key, ordering_key, trace_parent, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                 idempotency_key, ordering_key, trace_parent, data, content_type, raw) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             ),
             insert_delivery: format!(
                 "INSERT INTO deliveries_{day} (n, event, entropy, tenant, webhook, type, status, trigger, replay, \
@@ -33,6 +35,11 @@ impl HotSql {
             ),
             insert_attempt: format!(
                 "INSERT OR REPLACE INTO attempts_{day} (delivery, {ATTEMPT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            ),
+            insert_received: format!(
+                "INSERT INTO received_{day} (n, entropy, tenant, webhook, type, source, method, target, headers, \
+                 address, verdict, reason, provider_event_id, test, event, event_entropy, repeat, content_type, body) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             ),
         }
     }

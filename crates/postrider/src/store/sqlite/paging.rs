@@ -12,10 +12,22 @@ const CHUNK_MAX: usize = 2_000;
 /// `load` the item, or `None` when a filter drops it.
 pub(super) fn paged<C, T>(
     page: Page,
+    candidates: impl FnMut(i64, usize) -> Result<Vec<(i64, C)>>,
+    load: impl FnMut(i64, C) -> Result<Option<T>>,
+) -> Result<Listed<T>> {
+    weighed(page, usize::MAX, |_| 0, candidates, load)
+}
+
+/// As [`paged`], but the items of a page, unless it is one, weigh at most `weight_max` together.
+pub(super) fn weighed<C, T>(
+    page: Page,
+    weight_max: usize,
+    weigh: impl Fn(&T) -> usize,
     mut candidates: impl FnMut(i64, usize) -> Result<Vec<(i64, C)>>,
     mut load: impl FnMut(i64, C) -> Result<Option<T>>,
 ) -> Result<Listed<T>> {
     let mut items = Vec::new();
+    let mut weight = 0_usize;
     let mut before = page.before.unwrap_or(i64::MAX);
     let mut last = before;
     let mut scanned = 0;
@@ -27,7 +39,8 @@ pub(super) fn paged<C, T>(
             scanned += 1;
             before = n;
             let Some(item) = load(n, candidate)? else { continue };
-            if items.len() == page.limit {
+            weight = weight.saturating_add(weigh(&item));
+            if items.len() == page.limit || (weight > weight_max && !items.is_empty()) {
                 return Ok(Listed { items, next: Some(last) });
             }
             items.push(item);

@@ -11,7 +11,7 @@ use crate::store::day::Day;
 /// What is kept by day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Kind {
-    /// Events, finished deliveries and earlier attempts.
+    /// Events, finished deliveries, earlier attempts and received requests.
     History,
     /// Idempotency keys of publishers.
     Keys,
@@ -32,7 +32,7 @@ impl Kind {
     /// The tables of one day, children first, each with the columns of its key.
     pub(super) fn tables(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Kind::History => &[("attempts", "n"), ("deliveries", "n"), ("events", "n")],
+            Kind::History => &[("attempts", "n"), ("deliveries", "n"), ("received", "n"), ("events", "n")],
             Kind::Keys => &[("keys", "tenant, key")],
             Kind::Rollups => &[("rollups", "subject, bucket")],
         }
@@ -55,13 +55,15 @@ CREATE TABLE events_{day} (
     tenant          BLOB NOT NULL CHECK (length(tenant) = 16),
     type            TEXT NOT NULL,
     fanout          INTEGER NOT NULL,
-    source          INTEGER NOT NULL CHECK (source IN (0, 1)),
+    source          INTEGER NOT NULL CHECK (source IN (0, 1, 2)),
     occurred_at     INTEGER,
     external_id     TEXT,
     idempotency_key TEXT,
     ordering_key    TEXT,
     trace_parent    TEXT,
-    data            TEXT NOT NULL
+    data            TEXT NOT NULL,
+    content_type    TEXT,
+    raw             BLOB
 ) STRICT;
 CREATE INDEX events_{day}_tenant ON events_{day} (tenant, n);
 CREATE UNIQUE INDEX events_{day}_external ON events_{day} (external_id, tenant) WHERE external_id IS NOT NULL;
@@ -107,6 +109,32 @@ CREATE TABLE attempts_{day} (
     response_body   TEXT,
     UNIQUE (delivery, attempt)
 ) STRICT;
+
+CREATE TABLE received_{day} (
+    n               INTEGER PRIMARY KEY,
+    entropy         INTEGER NOT NULL,
+    tenant          BLOB NOT NULL CHECK (length(tenant) = 16),
+    webhook         BLOB NOT NULL CHECK (length(webhook) = 16),
+    type            TEXT NOT NULL,
+    source          TEXT NOT NULL,
+    method          TEXT NOT NULL,
+    target          TEXT NOT NULL,
+    headers         TEXT NOT NULL,
+    address         TEXT,
+    verdict         INTEGER NOT NULL CHECK (verdict BETWEEN 0 AND 3),
+    reason          TEXT,
+    provider_event_id TEXT,
+    test            INTEGER NOT NULL CHECK (test IN (0, 1)),
+    event           INTEGER,
+    event_entropy   INTEGER,
+    repeat          INTEGER NOT NULL CHECK (repeat IN (0, 1)),
+    released_at     INTEGER,
+    content_type    TEXT,
+    body            BLOB
+) STRICT;
+CREATE INDEX received_{day}_webhook ON received_{day} (webhook, n);
+CREATE INDEX received_{day}_tenant ON received_{day} (tenant, n);
+CREATE INDEX received_{day}_failed ON received_{day} (webhook, n) WHERE verdict = 3 AND event IS NULL;
 ";
 
 const KEYS: &str = "

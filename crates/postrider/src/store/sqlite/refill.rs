@@ -39,7 +39,7 @@ pub(super) fn refill(session: &mut Session, wanted: &Wanted, now: UnixMs) -> Res
         let Some(event) = bodies.load(&session.conn, row.event)? else {
             return Err(anyhow::anyhow!("pending delivery {} has lost its event", row.n).into());
         };
-        bytes += event.data.len();
+        bytes += event.payload_bytes();
         if !jobs.is_empty() && bytes > wanted.bytes_max {
             break;
         }

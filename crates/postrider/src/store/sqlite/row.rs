@@ -11,8 +11,8 @@ use rusqlite::types::{FromSqlError, ToSqlOutput, ValueRef};
 use rusqlite::{Row, ToSql};
 use uuid::Uuid;
 
-use crate::store::EventBody;
 use crate::store::codes::{UnknownCode, error_code, error_from, source_from};
+use crate::store::{EventBody, RawBody, Source};
 
 pub(super) type Sql<T> = rusqlite::Result<T>;
 
@@ -63,6 +63,19 @@ pub(super) fn maybe_json_at<T: serde::de::DeserializeOwned>(row: &Row<'_>, colum
     }
 }
 
+/// An enum that is stored by its wire name.
+pub(super) fn name_at<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> Sql<T> {
+    let name: String = row.get(column)?;
+    serde_json::from_value(serde_json::Value::String(name)).map_err(|error| FromSqlError::other(error).into())
+}
+
+pub(super) fn maybe_name_at<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> Sql<Option<T>> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Null => None,
+        _ => Some(name_at(row, column)?),
+    })
+}
+
 pub(super) fn boxed_at(row: &Row<'_>, column: usize) -> Sql<Option<Box<str>>> {
     Ok(row.get_ref(column)?.as_str_or_null()?.map(Box::from))
 }
@@ -81,24 +94,34 @@ impl ToSql for Text<'_> {
     }
 }
 
+/// The id that an event's publisher chose. A received event is known by one too, but that is not for anybody outside.
+pub(super) const SHOWN_EXTERNAL_ID: &str = "CASE source WHEN 2 THEN NULL ELSE external_id END";
+
 /// Columns of an event, in the order [`event_at`] reads them.
-pub(super) const EVENT_COLUMNS: &str =
-    "n, entropy, tenant, type, source, occurred_at, external_id, ordering_key, trace_parent, idempotency_key, data";
+pub(super) const EVENT_COLUMNS: &str = "n, entropy, tenant, type, source, occurred_at, external_id, ordering_key, \
+                                        trace_parent, idempotency_key, data, content_type, raw";
 
 pub(super) fn event_at(row: &Row<'_>) -> Sql<Arc<EventBody>> {
     let n: i64 = row.get(0)?;
+    let source = source_from(row.get(4)?)?;
     Ok(Arc::new(EventBody {
         id: event_id(n, row.get(1)?),
         tenant_id: tenant_at(row, 2)?,
         event_type: row.get_ref(3)?.as_str()?.into(),
-        source: source_from(row.get(4)?)?,
+        source,
         occurred_at: maybe_time_at(row, 5)?.unwrap_or_else(|| Sequence::time(n)),
         external_id: boxed_at(row, 6)?,
         ordering_key: boxed_at(row, 7)?,
         trace_parent: boxed_at(row, 8)?,
         data: Bytes::copy_from_slice(row.get_ref(10)?.as_bytes()?),
-        raw: None,
+        raw: if source == Source::Received { Some(raw_at(row, 11)?) } else { None },
     }))
+}
+
+/// The body of a received event in the columns `content_type, raw` from `first` on.
+fn raw_at(row: &Row<'_>, first: usize) -> Sql<RawBody> {
+    let body = row.get_ref(first + 1)?.as_bytes_or_null()?.map(Bytes::copy_from_slice);
+    Ok(RawBody { content_type: boxed_at(row, first)?, body })
 }
 
 /// The id of event `n`; the entropy is stored as the signed twin of its 64 bits.

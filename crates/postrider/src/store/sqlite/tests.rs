@@ -1,18 +1,21 @@
 //! The conformance suite on SQLite, and what only SQLite does.
 #![allow(clippy::unwrap_used)]
 
+mod migrating;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use postrider_core::delivery::DeliveryStatus;
+use postrider_core::inbound::{Reason, Verdict};
 use postrider_core::time::UnixMs;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::{SqliteStore, connection, history, replay, sources, stats};
-use crate::store::conformance::Backend;
+use super::{SqliteStore, connection, history, received, replay, sources, stats};
 use crate::store::conformance::world::*;
+use crate::store::conformance::{Backend, receiving};
 use crate::store::*;
 
 pub(crate) struct Directory(TempDir);
@@ -292,6 +295,37 @@ async fn what_users_ask_for_does_not_cost_a_walk_through_history() {
 }
 
 #[tokio::test]
+async fn lists_of_received_requests_do_not_walk_through_history() {
+    let directory = TempDir::new().unwrap();
+    let (mut world, _store) = world(&directory).await;
+    // 10,000 over two days to webhook 1; one in a thousand failed. Ten to webhook 2 of tenant 2, at the beginning.
+    for slice in 0..10 {
+        let requests = (0..1000).map(|index| match (slice, index) {
+            (0, 0..10) => receiving::refused(&mut world, 2, 2, Verdict::Unattempted),
+            (_, 500) => receiving::refused(&mut world, 1, 1, Verdict::Failed(Reason::UnknownKey)),
+            _ => receiving::request(&mut world, 1, 1),
+        });
+        let requests = requests.collect();
+        world.store().accept(requests, world.now).await.unwrap();
+        world.pass(5 * HOUR);
+    }
+    let list = |query: &ReceivedQuery| steps(&directory, |conn| received::list(conn, query));
+    let platform = ReceivedQuery { page: page(50), ..receiving::all_received(Scope::Platform) };
+    let own = ReceivedQuery { scope: Scope::Tenant(tenant(1)), ..platform.clone() };
+    let of_one = ReceivedQuery { webhook_id: Some(webhook(1)), ..own.clone() };
+    let middle = ReceivedQuery { until: Some(UnixMs(world.now.0 - 86_400_000)), ..of_one.clone() };
+    let small = ReceivedQuery { scope: Scope::Tenant(tenant(2)), ..platform.clone() };
+    let other = ReceivedQuery { webhook_id: Some(webhook(2)), ..platform.clone() };
+    for (query, expected) in [(platform, 50), (own, 50), (of_one, 50), (middle, 50), (small, 10), (other, 10)] {
+        let (found, cost) = list(&query);
+        assert_eq!(found.items.len(), expected, "{query:?}");
+        assert!(cost < 100, "{cost} hundred steps for {query:?}");
+    }
+    let (found, cost) = steps(&directory, |conn| received::failed(conn, webhook(1), 0, 100));
+    assert!(found.len() == 10 && cost < 50, "{cost}");
+}
+
+#[tokio::test]
 async fn identifiers_of_any_shape_are_answered_without_an_error() {
     let directory = TempDir::new().unwrap();
     let (world, _store) = world(&directory).await;
@@ -305,5 +339,8 @@ async fn identifiers_of_any_shape_are_answered_without_an_error() {
         let at = Some(UnixMs(n));
         let query = DeliveryQuery { since: at, until: at, ..all_deliveries(Scope::Tenant(tenant(1))) };
         assert!(world.store().deliveries(query).await.unwrap().items.is_empty());
+        let query = ReceivedQuery { since: at, until: at, page: before, ..receiving::all_received(Scope::Platform) };
+        assert!(world.store().received(query).await.unwrap().items.is_empty());
+        assert!(world.store().received_failed(webhook(1), n, 5).await.unwrap().is_empty());
     }
 }

@@ -1,0 +1,98 @@
+//! Forward-only migrations, each in one transaction.
+
+use anyhow::{Context, ensure};
+use rusqlite::Connection;
+
+use super::partition::{self, Kind};
+use super::row::Sql;
+use crate::store::Result;
+use crate::store::day::Day;
+
+/// Each takes the schema from version *index* to *index + 1*. Never edit one that was released.
+const MIGRATIONS: [fn(&Connection) -> anyhow::Result<()>; 2] = [start, received];
+
+/// Brings the schema to the newest version.
+///
+/// # Errors
+/// A newer Postrider wrote it, or it is not as it should be; then nothing was changed.
+pub(super) fn migrate(conn: &mut Connection) -> Result<()> {
+    let found: u32 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let found = found as usize;
+    if found > MIGRATIONS.len() {
+        return Err(anyhow::anyhow!(
+            "the store was written by a newer Postrider (schema {found}, this one knows {}); use that version",
+            MIGRATIONS.len()
+        )
+        .into());
+    }
+    for (done, migration) in MIGRATIONS.iter().enumerate().skip(found) {
+        let tx = conn.transaction()?;
+        migration(&tx).with_context(|| format!("migration {} failed", done + 1))?;
+        tx.pragma_update(None, "user_version", (done + 1) as u32)?;
+        tx.commit()?;
+    }
+    Ok(())
+}
+
+fn start(conn: &Connection) -> anyhow::Result<()> {
+    Ok(conn.execute_batch(include_str!("migrations/0001_start.sql"))?)
+}
+
+/// Received requests: a table for each day of history, and events that come of them.
+fn received(conn: &Connection) -> anyhow::Result<()> {
+    conn.execute_batch(include_str!("migrations/0002_received.sql"))?;
+    let days = partition::days(conn, Kind::History)?;
+    for day in &days {
+        conn.execute_batch(&include_str!("migrations/0002_received_day.sql").replace("{day}", &day.suffix()))?;
+    }
+    widen_events(conn, &days)
+}
+
+/// What changes in the text of a day's events, and the columns that it adds.
+const WIDER: [(&str, &str); 2] = [
+    ("CHECK (source IN (0, 1)),", "CHECK (source IN (0, 1, 2)),"),
+    (
+        "    data            TEXT NOT NULL\n) STRICT",
+        "    data            TEXT NOT NULL,\n    content_type    TEXT,\n    raw             BLOB\n) STRICT",
+    ),
+];
+const ADDED: [(&str, &str); 2] = [("content_type", "TEXT"), ("raw", "BLOB")];
+
+/// Two columns and one more source for the events of the days that exist. SQLite has no statement that changes a CHECK;
+/// this is its documented way for what leaves the rows as they are (<https://www.sqlite.org/lang_altertable.html>,
+/// section 7). The columns are added the same way: all that `ALTER TABLE` does is to change this text, but in a STRICT
+/// table it reads every row first, which takes minutes where there is much history.
+fn widen_events(conn: &Connection, days: &[Day]) -> anyhow::Result<()> {
+    let tables: Vec<String> = days.iter().map(|day| format!("events_{}", day.suffix())).collect();
+    let before = tables.iter().map(|table| columns(conn, table)).collect::<Sql<Vec<_>>>()?;
+    let version: i64 = conn.pragma_query_value(None, "schema_version", |row| row.get(0))?;
+    conn.pragma_update(None, "writable_schema", true)?;
+    for table in &tables {
+        for (old, new) in WIDER {
+            let changed = conn.execute(
+                "UPDATE sqlite_schema SET sql = replace(sql, ?2, ?3) \
+                 WHERE type = 'table' AND name = ?1 AND instr(sql, ?2) > 0",
+                [table, old, new],
+            )?;
+            ensure!(changed == 1, "{table} is not as Postrider has made it");
+        }
+    }
+    conn.pragma_update(None, "schema_version", version + 1)?;
+    // Reads the schema anew; a text that is none is an error from here on.
+    conn.pragma_update(None, "writable_schema", "RESET")?;
+    let damage = conn.query_row("PRAGMA quick_check(sqlite_schema)", [], |row| row.get::<_, String>(0))?;
+    ensure!(damage == "ok", "the schema is damaged: {damage}");
+    for (table, mut wanted) in tables.iter().zip(before) {
+        wanted.extend(ADDED.map(|(name, kind)| (name.to_owned(), kind.to_owned(), false, false)));
+        let found = columns(conn, table).with_context(|| format!("{table} cannot be read"))?;
+        ensure!(found == wanted, "{table} has other columns than it should: {found:?}");
+    }
+    Ok(())
+}
+
+/// Name, type, NOT NULL and key of each column.
+fn columns(conn: &Connection, table: &str) -> Sql<Vec<(String, String, bool, bool)>> {
+    let mut select = conn.prepare("SELECT name, type, \"notnull\", pk FROM pragma_table_xinfo(?) ORDER BY cid")?;
+    let rows = select.query_map([table], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    rows.collect()
+}

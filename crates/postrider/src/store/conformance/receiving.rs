@@ -695,7 +695,8 @@ pub(crate) async fn failed_requests_are_walked_oldest_first_until_they_are_relea
     }
     assert_eq!(found, wanted);
     // By hand, the verdict stays; verified again, it does not: neither comes again.
-    for (kept, verdict) in [(wanted.remove(6), None), (wanted.remove(0), Some(VERIFIED))] {
+    for (index, verdict) in [(6, None), (0, Some(VERIFIED))] {
+        let kept = wanted.remove(index);
         let event = released(&mut world, &kept, 1, verdict);
         world.accept(event).await;
         assert_eq!(failed(&world, 0, 100).await, wanted);

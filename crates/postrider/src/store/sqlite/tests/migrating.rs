@@ -44,6 +44,11 @@ fn schema_1() -> Old {
     let tenant_row =
         "INSERT INTO tenants (id, name, dialect, created_at, updated_at) VALUES (?, 'T', 'standard', 1, 2)";
     conn.execute(tenant_row, [tenant(1).0.into_bytes()]).unwrap();
+    conn.execute(
+        "INSERT INTO webhook_health (webhook, tenant, recorded_at) VALUES (?, ?, ?)",
+        params![webhook(1).0.into_bytes(), tenant(1).0.into_bytes(), START.0],
+    )
+    .unwrap();
     let spec = "{\"url\":\"https://example.com/\",\"dialect\":\"standard\"}";
     conn.execute(
         "INSERT INTO webhooks (id, tenant, spec, status, sealed_secrets, temporary, created_at, updated_at) \

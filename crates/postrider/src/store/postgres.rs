@@ -22,6 +22,7 @@ mod notify;
 mod paging;
 mod partition;
 mod queue;
+mod received;
 mod record;
 mod refill;
 mod replay;
@@ -403,16 +404,16 @@ impl Store for PgStore {
         self.call(stats::health(self, webhooks)).await
     }
 
-    async fn received(&self, _query: ReceivedQuery) -> Result<Listed<ReceivedRecord>> {
-        Err(Error::Other(anyhow::anyhow!("received requests are not kept yet")))
+    async fn received(&self, query: ReceivedQuery) -> Result<Listed<ReceivedRecord>> {
+        self.call(received::list(self, query)).await
     }
 
-    async fn received_one(&self, _scope: Scope, _id: EventId) -> Result<Option<ReceivedRecord>> {
-        Err(Error::Other(anyhow::anyhow!("received requests are not kept yet")))
+    async fn received_one(&self, scope: Scope, id: EventId) -> Result<Option<ReceivedRecord>> {
+        self.call(received::one(self, scope, id)).await
     }
 
-    async fn received_failed(&self, _webhook: WebhookId, _after: i64, _limit: usize) -> Result<Vec<ReceivedRecord>> {
-        Err(Error::Other(anyhow::anyhow!("received requests are not kept yet")))
+    async fn received_failed(&self, webhook: WebhookId, after: i64, limit: usize) -> Result<Vec<ReceivedRecord>> {
+        self.call(received::failed(self, webhook, after, limit)).await
     }
 
     async fn configuration(&self) -> Result<Configuration> {

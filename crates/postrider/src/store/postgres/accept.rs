@@ -1,10 +1,11 @@
 //! Accepting events: the half of the hot path that callers wait for.
 //!
 //! A call without idempotency keys, external ids and homes is one statement, and so one round trip. What has them takes a
-//! transaction: homes are locked, numbers taken, keys claimed, rows inserted.
+//! transaction: homes are locked, numbers taken, keys claimed, rows inserted. Received requests go the same ways.
 
 mod doubt;
 mod keys;
+mod requests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,18 +19,19 @@ use uuid::Uuid;
 
 pub(super) use self::doubt::{Doubts, settle_doubts};
 use self::keys::Known;
+use self::requests::Requests;
 use super::failure::retried;
 use super::homes::{self, Home};
 use super::{Node, PgStore};
 use crate::store::codes::{source_code, trigger_code};
 use crate::store::day::FIRST_SPAN;
-use crate::store::{Accepted, Error, NewEvent, Place, Placed, Result};
+use crate::store::{Accepted, Error, NewEvent, Place, Placed, Result, Source};
 
 pub(super) async fn accept(store: &PgStore, events: Vec<NewEvent>, now: UnixMs) -> Result<Vec<Accepted>> {
     let node = &store.node;
     node.living_session()?;
     for event in &events {
-        ensure_fanout(event)?;
+        ensure_sound(event)?;
     }
     node.ensure_days(now).await?;
     let simple = events.iter().all(is_simple);
@@ -46,16 +48,22 @@ pub(super) async fn accept(store: &PgStore, events: Vec<NewEvent>, now: UnixMs) 
     })
 }
 
-fn ensure_fanout(event: &NewEvent) -> anyhow::Result<()> {
+fn ensure_sound(event: &NewEvent) -> anyhow::Result<()> {
     let fanout = event.deliveries.len();
     ensure!(fanout as u64 <= FIRST_SPAN.unsigned_abs(), "an event has more than {FIRST_SPAN} deliveries");
+    ensure!(fanout == 0 || enters(event), "a request that does not enter the stream has deliveries");
     Ok(())
+}
+
+/// Whether it becomes an event, and is not only a request to be kept.
+fn enters(event: &NewEvent) -> bool {
+    event.received.as_ref().is_none_or(|request| request.enters)
 }
 
 /// Whether nothing has to be looked up for it.
 fn is_simple(event: &NewEvent) -> bool {
-    event.idempotency_key.is_none()
-        && event.external_id.is_none()
+    keys::keys_of(event).next().is_none()
+        && event.releases.is_none()
         && event.deliveries.iter().all(|delivery| !delivery.homed)
 }
 
@@ -93,13 +101,14 @@ async fn in_steps(
     let tx = client.transaction().await?;
     let homes = homes::lock(&*tx, node, &homed(events)).await?;
     let total: usize = events.iter().map(|event| 1 + event.deliveries.len()).sum();
+    let released = requests::lock_released(&*tx, events).await?;
     let first = take_numbers(&*tx, total, now).await?;
     let numbers = numbered(events, first);
-    let known = keys::claim(&*tx, events, &numbers, now).await?;
+    let known = keys::claim(&*tx, events, &numbers, released, now).await?;
     let mut rows = Rows::default();
     let mut answers = Vec::with_capacity(events.len());
     for (index, (event, n)) in events.iter().zip(&numbers).enumerate() {
-        answers.push(match &known[index] {
+        let answer = match &known[index] {
             Known::Not => {
                 let mut at = *n;
                 let (_, placed) = rows.add(node, event, &mut at, &homes, now);
@@ -107,9 +116,14 @@ async fn in_steps(
             }
             Known::Before { id, external_id } => Accepted::Repeat { id: *id, external_id: external_id.clone() },
             Known::Within(earlier) => repeat_of(&answers[*earlier], &events[*earlier]),
-        });
+        };
+        if let Accepted::Repeat { id, .. } = &answer {
+            rows.requests.add_repeat(event, *n, *id);
+        }
+        answers.push(answer);
     }
     rows.insert(&*tx, GIVEN, 0, 0).await?;
+    requests::release(&*tx, events, &answers, now).await?;
     homes::note_parked(&*tx, &rows.elsewhere).await?;
     tx.commit().await?;
     rows.tell(node, &homes);
@@ -120,7 +134,8 @@ async fn in_steps(
 fn repeat_of(first: &Accepted, event: &NewEvent) -> Accepted {
     match first {
         Accepted::New { id, .. } => {
-            Accepted::Repeat { id: *id, external_id: event.external_id.as_deref().map(str::to_owned) }
+            let shown = event.external_id.as_deref().filter(|_| event.source != Source::Received);
+            Accepted::Repeat { id: *id, external_id: shown.map(str::to_owned) }
         }
         repeat @ Accepted::Repeat { .. } => repeat.clone(),
     }
@@ -160,11 +175,15 @@ const TAKEN_HERE: &str = "SELECT take_numbers($1, $2)";
 /// Numbers are given as they are.
 const GIVEN: &str = "SELECT $1 + $2";
 
+/// A parameter of a statement.
+type Bound<'a> = (&'a (dyn ToSql + Sync), Type);
+
 /// Rows to insert, by column.
 #[derive(Debug, Default)]
 struct Rows<'a> {
     event: Events<'a>,
     delivery: Deliveries<'a>,
+    requests: Requests<'a>,
     /// What other nodes are to send, by webhook: the greatest number.
     elsewhere: BTreeMap<WebhookId, i64>,
     /// Webhooks with a home here of which something was parked.
@@ -185,6 +204,10 @@ struct Events<'a> {
     ordering_key: Vec<Option<&'a str>>,
     trace_parent: Vec<Option<&'a str>>,
     data: Vec<Text<'a>>,
+    content_type: Vec<Option<&'a str>>,
+    raw: Vec<Option<&'a [u8]>>,
+    /// Whether any was received.
+    received: bool,
 }
 
 #[derive(Debug, Default)]
@@ -210,7 +233,10 @@ impl<'a> Rows<'a> {
         now: UnixMs,
     ) -> (i64, Placed) {
         let at = *next;
-        self.event.add(event, at, now);
+        if enters(event) {
+            self.event.add(event, at, now);
+        }
+        self.requests.add_new(event, at);
         let mut places = Vec::with_capacity(event.deliveries.len());
         for (index, delivery) in event.deliveries.iter().enumerate() {
             let number = at + 1 + index as i64;
@@ -238,19 +264,28 @@ impl<'a> Rows<'a> {
     }
 
     /// Inserts all. `numbers` gives the number that all places count from, out of `count` and `least`; that number.
+    /// What is only of received events is said only where there are any.
     async fn insert(&self, client: &impl GenericClient, numbers: &str, count: i64, least: i64) -> Result<i64> {
+        let (event, delivery) = (&self.event, &self.delivery);
+        let received = event.received || !self.requests.is_empty();
+        let (raw, raw_arrays, kept) = match received {
+            true => (", content_type, raw", ", $24::text[], $25::bytea[]", requests::INSERT),
+            false => ("", "", ""),
+        };
         let sql = format!(
             "WITH base AS MATERIALIZED (SELECT ({numbers}) AS n), \
              accepted AS ( \
                  INSERT INTO events (tenant, n, entropy, type, fanout, source, occurred_at, external_id, \
-                                     idempotency_key, ordering_key, trace_parent, data) \
+                                     idempotency_key, ordering_key, trace_parent, data{raw}) \
                  SELECT tenant, base.n + at, entropy, type, fanout, source, \
                         nullif(occurred_at, ((base.n + at) >> 12) + $3), external_id, idempotency_key, \
-                        ordering_key, trace_parent, data \
+                        ordering_key, trace_parent, data{raw} \
                  FROM base, unnest($4::uuid[], $5::bigint[], $6::bigint[], $7::text[], $8::integer[], $9::smallint[], \
-                                   $10::bigint[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[]) \
+                                   $10::bigint[], $11::text[], $12::text[], $13::text[], $14::text[], \
+                                   $15::text[]{raw_arrays}) \
                       AS new (tenant, at, entropy, type, fanout, source, occurred_at, external_id, \
-                              idempotency_key, ordering_key, trace_parent, data)), \
+                              idempotency_key, ordering_key, trace_parent, data{raw})), \
+             {kept} \
              queued AS ( \
                  INSERT INTO pending (tenant, webhook, n, event, owner, due_at, trigger, ordering_key) \
                  SELECT tenant, webhook, base.n + at, base.n + event_at, owner, due_at, trigger, ordering_key \
@@ -259,33 +294,15 @@ impl<'a> Rows<'a> {
                       AS new (tenant, webhook, at, event_at, owner, due_at, trigger, ordering_key)) \
              SELECT n FROM base"
         );
-        let (event, delivery) = (&self.event, &self.delivery);
         let epoch = Sequence::time(0).0;
-        let parameters: [(&(dyn ToSql + Sync), Type); 23] = [
-            (&count, Type::INT8),
-            (&least, Type::INT8),
-            (&epoch, Type::INT8),
-            (&event.tenant, Type::UUID_ARRAY),
-            (&event.at, Type::INT8_ARRAY),
-            (&event.entropy, Type::INT8_ARRAY),
-            (&event.r#type, Type::TEXT_ARRAY),
-            (&event.fanout, Type::INT4_ARRAY),
-            (&event.source, Type::INT2_ARRAY),
-            (&event.occurred_at, Type::INT8_ARRAY),
-            (&event.external_id, Type::TEXT_ARRAY),
-            (&event.idempotency_key, Type::TEXT_ARRAY),
-            (&event.ordering_key, Type::TEXT_ARRAY),
-            (&event.trace_parent, Type::TEXT_ARRAY),
-            (&event.data, Type::TEXT_ARRAY),
-            (&delivery.tenant, Type::UUID_ARRAY),
-            (&delivery.webhook, Type::UUID_ARRAY),
-            (&delivery.at, Type::INT8_ARRAY),
-            (&delivery.event_at, Type::INT8_ARRAY),
-            (&delivery.owner, Type::INT4_ARRAY),
-            (&delivery.due_at, Type::INT8_ARRAY),
-            (&delivery.trigger, Type::INT2_ARRAY),
-            (&delivery.ordering_key, Type::TEXT_ARRAY),
-        ];
+        let mut parameters = Vec::with_capacity(44);
+        parameters.extend([(&count as _, Type::INT8), (&least as _, Type::INT8), (&epoch as _, Type::INT8)]);
+        parameters.extend(event.bound());
+        parameters.extend(delivery.bound());
+        if received {
+            parameters.extend(event.bound_raw());
+            parameters.extend(self.requests.bound());
+        }
         Ok(client.query_typed_one(&sql, &parameters).await?.try_get(0)?)
     }
 
@@ -320,6 +337,31 @@ impl<'a> Events<'a> {
         self.ordering_key.push(event.ordering_key.as_deref());
         self.trace_parent.push(event.trace_parent.as_deref());
         self.data.push(Text(&event.data));
+        let raw = event.raw.as_ref();
+        self.content_type.push(raw.and_then(|raw| raw.content_type.as_deref()));
+        self.raw.push(raw.and_then(|raw| raw.body.as_deref()));
+        self.received |= raw.is_some();
+    }
+
+    fn bound(&self) -> [Bound<'_>; 12] {
+        [
+            (&self.tenant, Type::UUID_ARRAY),
+            (&self.at, Type::INT8_ARRAY),
+            (&self.entropy, Type::INT8_ARRAY),
+            (&self.r#type, Type::TEXT_ARRAY),
+            (&self.fanout, Type::INT4_ARRAY),
+            (&self.source, Type::INT2_ARRAY),
+            (&self.occurred_at, Type::INT8_ARRAY),
+            (&self.external_id, Type::TEXT_ARRAY),
+            (&self.idempotency_key, Type::TEXT_ARRAY),
+            (&self.ordering_key, Type::TEXT_ARRAY),
+            (&self.trace_parent, Type::TEXT_ARRAY),
+            (&self.data, Type::TEXT_ARRAY),
+        ]
+    }
+
+    fn bound_raw(&self) -> [Bound<'_>; 2] {
+        [(&self.content_type, Type::TEXT_ARRAY), (&self.raw, Type::BYTEA_ARRAY)]
     }
 }
 
@@ -339,6 +381,19 @@ impl<'a> Deliveries<'a> {
         self.due_at.push(due_at);
         self.trigger.push(trigger);
         self.ordering_key.push(event.ordering_key.as_deref());
+    }
+
+    fn bound(&self) -> [Bound<'_>; 8] {
+        [
+            (&self.tenant, Type::UUID_ARRAY),
+            (&self.webhook, Type::UUID_ARRAY),
+            (&self.at, Type::INT8_ARRAY),
+            (&self.event_at, Type::INT8_ARRAY),
+            (&self.owner, Type::INT4_ARRAY),
+            (&self.due_at, Type::INT8_ARRAY),
+            (&self.trigger, Type::INT2_ARRAY),
+            (&self.ordering_key, Type::TEXT_ARRAY),
+        ]
     }
 }
 

@@ -33,7 +33,7 @@ const KEY: &str =
     "SELECT id, tenant, name, role, scopes::text, hash, shown_prefix, expires_at, created_at FROM api_keys";
 const EVENT_TYPE: &str = "SELECT body FROM event_types";
 const WEBHOOK: &str = "SELECT id, tenant, spec, status, disabled_reason, sealed_secrets, temporary, created_at, \
-                       updated_at FROM webhooks";
+                       updated_at, sealed_receiver FROM webhooks";
 
 async fn all<T>(
     client: &impl GenericClient,
@@ -132,7 +132,7 @@ fn webhook_record_at(row: &Row) -> Result<WebhookRecord> {
         status: name_at(row, 3)?,
         disabled_reason: row.try_get(4)?,
         sealed_secrets: row.try_get(5)?,
-        sealed_receiver: None,
+        sealed_receiver: row.try_get(9)?,
         temporary: row.try_get(6)?,
         created_at: time_at(row, 7)?,
         updated_at: time_at(row, 8)?,
@@ -308,9 +308,10 @@ pub(super) async fn delete_event_type(
 // ---- webhooks --------------------------------------------------------------------------------------------------------------
 
 const PUT_WEBHOOK: &str = "INSERT INTO webhooks (id, tenant, spec, status, disabled_reason, sealed_secrets, temporary, \
-       session, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+       session, created_at, updated_at, sealed_receiver) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
      ON CONFLICT (id) DO UPDATE SET spec = excluded.spec, status = excluded.status, \
        disabled_reason = excluded.disabled_reason, sealed_secrets = excluded.sealed_secrets, \
+       sealed_receiver = excluded.sealed_receiver, \
        temporary = excluded.temporary, session = coalesce(webhooks.session, excluded.session), \
        updated_at = excluded.updated_at";
 
@@ -332,6 +333,7 @@ pub(super) async fn put_webhook(store: &PgStore, webhook: WebhookRecord, entry: 
             (&session, Type::INT4),
             (&webhook.created_at.0, Type::INT8),
             (&webhook.updated_at.0, Type::INT8),
+            (&webhook.sealed_receiver, Type::BYTEA),
         ],
     )
     .await?;

@@ -143,12 +143,12 @@ fn events_sql(query: &EventQuery) -> String {
 }
 
 /// The page, not beyond `high`.
-fn below(page: Page, high: i64) -> Page {
+pub(super) fn below(page: Page, high: i64) -> Page {
     Page { before: Some(page.before.unwrap_or(i64::MAX).min(high)), ..page }
 }
 
 /// The rows that hold a record: there is one without if nothing matched.
-fn present(rows: &[Row], first: usize) -> Result<impl Iterator<Item = &Row>> {
+pub(super) fn present(rows: &[Row], first: usize) -> Result<impl Iterator<Item = &Row>> {
     let empty = match rows.first() {
         Some(row) => row.try_get::<_, Option<i64>>(first)?.is_none(),
         None => true,
@@ -156,7 +156,7 @@ fn present(rows: &[Row], first: usize) -> Result<impl Iterator<Item = &Row>> {
     Ok(rows.iter().filter(move |_| !empty))
 }
 
-fn looked_at(rows: &[Row]) -> Result<Looked> {
+pub(super) fn looked_at(rows: &[Row]) -> Result<Looked> {
     match rows.first() {
         Some(row) => Ok(Looked { rows: row.try_get(0)?, least: row.try_get(1)? }),
         None => Ok(Looked { rows: 0, least: None }),

@@ -293,7 +293,7 @@ async fn days(client: &Object) -> Result<Vec<Observation>> {
     let mut missing = Vec::new();
     let mut kept = 0;
     for kind in Kind::ALL {
-        let days = partition::days(client, kind).await?;
+        let days = partition::whole_days(client, kind).await?;
         kept = kept.max(days.len());
         for (day, name) in [(today, "today's"), (today.next(), "tomorrow's")] {
             if !days.contains(&day) {

@@ -10,7 +10,7 @@ use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use super::paging::Look;
-use super::row::ATTEMPT_COLUMNS;
+use super::row::{ATTEMPT_COLUMNS, SHOWN_EXTERNAL_ID};
 
 /// Whose deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,13 +46,13 @@ pub(super) struct Question {
 /// How many columns stand before those of the record.
 pub(super) const BEFORE_RECORD: usize = 2;
 
-/// What a record shows, of a pending row `p` with its event `e`.
+/// What a record shows, of a pending row `p` with its event `e`; `{shown}` is [`SHOWN_EXTERNAL_ID`].
 const PENDING: &str = "p.n, p.event, e.entropy, p.tenant, p.webhook, e.type, 0::smallint AS status, p.trigger, p.replay, \
-                       p.attempts, p.due_at, NULL::bigint AS finished_at, e.external_id, NULL::smallint AS ended_class, \
-                       NULL::text AS ended_detail";
+                       p.attempts, p.due_at, NULL::bigint AS finished_at, {shown} AS external_id, \
+                       NULL::smallint AS ended_class, NULL::text AS ended_detail";
 /// The same, of a finished row `d`.
 const FINISHED: &str = "d.n, d.event, d.entropy, d.tenant, d.webhook, d.type, d.status, d.trigger, d.replay, d.attempts, \
-                        NULL::bigint, d.finished_at, e.external_id, \
+                        NULL::bigint, d.finished_at, {shown}, \
                         CASE WHEN d.attempt IS NULL THEN d.error_class END, \
                         CASE WHEN d.attempt IS NULL THEN d.error_detail END";
 
@@ -116,6 +116,7 @@ impl Question {
             _ => (LANES, ENDED),
         };
         let (sources, filters) = (sources.join(" UNION ALL "), self.filters());
+        let [pending, finished] = [PENDING, FINISHED].map(|columns| columns.replace("{shown}", SHOWN_EXTERNAL_ID));
         let earlier = |of: &str| {
             format!(
                 "(SELECT {ATTEMPT_COLUMNS} FROM attempts AS a WHERE {of}.attempts > 0 AND a.tenant = {of}.tenant \
@@ -129,13 +130,13 @@ impl Question {
              looked AS MATERIALIZED (SELECT * FROM ({sources}) AS all_sources ORDER BY n DESC LIMIT $4), \
              matched AS MATERIALIZED (SELECT l.* FROM looked AS l WHERE {filters} ORDER BY l.n DESC LIMIT $5), \
              records AS ( \
-               SELECT {PENDING}, last.* FROM matched AS m \
+               SELECT {pending}, last.* FROM matched AS m \
                CROSS JOIN LATERAL (SELECT * FROM pending AS p WHERE p.tenant = m.tenant AND p.webhook = m.webhook \
                                    AND p.n = m.n LIMIT 1) AS p \
                CROSS JOIN LATERAL (SELECT * FROM events AS e WHERE e.tenant = m.tenant AND e.n = m.event LIMIT 1) AS e \
                LEFT JOIN LATERAL {earlier_of_pending} AS last ON true WHERE m.status = 0 \
                UNION ALL \
-               SELECT {FINISHED}, last.* FROM matched AS m \
+               SELECT {finished}, last.* FROM matched AS m \
                CROSS JOIN LATERAL (SELECT * FROM deliveries AS d WHERE d.tenant = m.tenant AND d.webhook = m.webhook \
                                    AND d.n = m.n LIMIT 1) AS d \
                LEFT JOIN LATERAL (SELECT * FROM events AS e WHERE e.tenant = m.tenant AND e.n = m.event LIMIT 1) AS e \

@@ -4,7 +4,10 @@
 //! (expand) leaves that as it was, so nodes of the former version go on beside those of the new one; one that takes
 //! something away (contract) raises it, a version later.
 
-use deadpool_postgres::Object;
+use std::time::Duration;
+
+use deadpool_postgres::{Object, Transaction};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::Node;
@@ -24,7 +27,16 @@ struct Migration {
 }
 
 /// In order; the version of the schema is how many have been applied.
-const MIGRATIONS: &[Migration] = &[Migration { script: include_str!("migrations/0001_start.sql"), min_compatible: 1 }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { script: include_str!("migrations/0001_start.sql"), min_compatible: 1 },
+    Migration { script: include_str!("migrations/0002_received.sql"), min_compatible: 1 },
+];
+
+/// How long a migration waits for a table that others use: they wait behind it meanwhile. It then lets them pass, and
+/// tries again.
+const TABLE_WAIT: &str = "2s";
+const TABLE_PAUSE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 3 });
+const TABLE_TRIES: u32 = 100;
 
 /// What this binary knows.
 pub(super) const KNOWN: i32 = MIGRATIONS.len() as i32;
@@ -38,12 +50,27 @@ pub struct Migrated {
 
 /// Brings the schema to this binary's version, all or nothing. Nodes that start together wait for one another.
 pub(super) async fn migrate(node: &Node) -> Result<Migrated> {
+    for tried in 0..TABLE_TRIES {
+        if tried > 0 {
+            tokio::time::sleep(TABLE_PAUSE).await;
+        }
+        if let Some(migrated) = migrate_once(node).await? {
+            return Ok(migrated);
+        }
+        tracing::info!("store: the migration waits for a long transaction on the tables that it changes");
+    }
+    Err(Error::Unavailable("a long transaction keeps the migration from the tables that it changes".into()))
+}
+
+/// `None`: others use the tables. Nothing was changed.
+async fn migrate_once(node: &Node) -> Result<Option<Migrated>> {
     let mut client = node.reader().await?;
     check_server(&client).await?;
     let tx = client.transaction().await?;
     // A migration may take longer than what is right for a statement otherwise.
     tx.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0").await?;
     tx.batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK})")).await?;
+    tx.batch_execute(&format!("SET LOCAL lock_timeout = '{TABLE_WAIT}'")).await?;
     tx.batch_execute(
         "CREATE TABLE IF NOT EXISTS schema_versions (version integer PRIMARY KEY, min_compatible integer NOT NULL, \
          applied_at timestamptz NOT NULL DEFAULT clock_timestamp(), applied_by text NOT NULL)",
@@ -53,23 +80,31 @@ pub(super) async fn migrate(node: &Node) -> Result<Migrated> {
     let from: Option<i32> = found.try_get(0)?;
     check_compatible(found.try_get(1)?)?;
     for version in from.unwrap_or(0) + 1..=KNOWN {
-        let migration = &MIGRATIONS[usize::try_from(version - 1).unwrap_or_default()];
-        tx.batch_execute(migration.script).await.map_err(|error| match Error::from(error) {
-            Error::Other(error) => Error::Other(error.context(format!("migration {version} failed"))),
-            other => other,
-        })?;
-        tx.execute_typed(
-            "INSERT INTO schema_versions (version, min_compatible, applied_by) VALUES ($1, $2, $3)",
-            &[
-                (&version, Type::INT4),
-                (&migration.min_compatible, Type::INT4),
-                (&env!("CARGO_PKG_VERSION"), Type::TEXT),
-            ],
-        )
-        .await?;
+        match apply(&tx, version).await {
+            Err(error) if gave_way(&error) => return Ok(None),
+            applied => applied.map_err(|error| match Error::from(error) {
+                Error::Other(error) => Error::Other(error.context(format!("migration {version} failed"))),
+                other => other,
+            })?,
+        }
     }
     tx.commit().await?;
-    Ok(Migrated { from, to: from.unwrap_or(0).max(KNOWN) })
+    Ok(Some(Migrated { from, to: from.unwrap_or(0).max(KNOWN) }))
+}
+
+async fn apply(tx: &Transaction<'_>, version: i32) -> Result<(), tokio_postgres::Error> {
+    let migration = &MIGRATIONS[usize::try_from(version - 1).unwrap_or_default()];
+    tx.batch_execute(migration.script).await?;
+    tx.execute_typed(
+        "INSERT INTO schema_versions (version, min_compatible, applied_by) VALUES ($1, $2, $3)",
+        &[(&version, Type::INT4), (&migration.min_compatible, Type::INT4), (&env!("CARGO_PKG_VERSION"), Type::TEXT)],
+    )
+    .await?;
+    Ok(())
+}
+
+fn gave_way(error: &tokio_postgres::Error) -> bool {
+    matches!(error.code(), Some(code) if [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED].contains(code))
 }
 
 /// Whether this binary may work with the schema as it is.
@@ -137,4 +172,10 @@ pub(super) async fn check_server(client: &Object) -> Result<String> {
         .into());
     }
     Ok(format!("PostgreSQL {version}, {encoding}"))
+}
+
+/// What tells one set of migrations from another.
+#[cfg(test)]
+pub(super) fn scripts() -> impl Iterator<Item = &'static str> {
+    MIGRATIONS.iter().map(|migration| migration.script)
 }

@@ -88,6 +88,17 @@ impl<T> Pager<T> {
         self.add(found, looked);
     }
 
+    /// Whether there is nothing on the page yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Ends the page with its last item, since what follows would be too heavy for it.
+    pub(super) fn end_here(&mut self) {
+        self.next = Some(self.last);
+        self.done = true;
+    }
+
     pub(super) fn finish(self) -> Listed<T> {
         Listed { items: self.items, next: self.next }
     }

@@ -17,7 +17,7 @@ const LOCK: i64 = 7_305_790_000_003;
 /// What is kept by day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
-    /// Events, finished deliveries and earlier attempts, by their numbers.
+    /// Events, received requests, finished deliveries and earlier attempts, by their numbers.
     History,
     /// Idempotency keys and external ids, by the day on which they count.
     Keys,
@@ -31,7 +31,7 @@ impl Kind {
     /// Its tables, what refers to others first.
     pub(super) fn tables(self) -> &'static [&'static str] {
         match self {
-            Kind::History => &["attempts", "deliveries", "events"],
+            Kind::History => &["attempts", "deliveries", "received", "events"],
             Kind::Keys => &["keys"],
             Kind::Rollups => &["rollups"],
         }
@@ -110,20 +110,35 @@ impl Node {
     }
 }
 
-/// The days that have tables, attached or not, oldest first.
+/// The days that have tables, attached or not, oldest first. A node of an older version leaves tables behind that it does
+/// not know, so any one counts.
 pub(super) async fn days(client: &Object, kind: Kind) -> Result<Vec<Day>> {
-    // The last of its tables goes last, and comes last.
-    let table = kind.tables().last().copied().unwrap_or_default();
+    Ok(tables_of_days(client, kind).await?.into_iter().map(|(day, _)| day).collect())
+}
+
+/// The days that have all their tables.
+pub(super) async fn whole_days(client: &Object, kind: Kind) -> Result<Vec<Day>> {
+    let all = kind.tables().len() as i64;
+    Ok(tables_of_days(client, kind)
+        .await?
+        .into_iter()
+        .filter(|(_, tables)| *tables == all)
+        .map(|(day, _)| day)
+        .collect())
+}
+
+/// How many tables each day has, oldest first.
+async fn tables_of_days(client: &Object, kind: Kind) -> Result<Vec<(Day, i64)>> {
     let rows = client
         .query_typed(
-            "SELECT to_date(right(relname, 8), 'YYYYMMDD') - date '1970-01-01' FROM pg_class \
-             WHERE relkind = 'r' AND relname ~ ('^' || $1 || '_[0-9]{8}$') \
-               AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass($1)) \
-             ORDER BY relname",
-            &[(&table, Type::TEXT)],
+            "SELECT to_date(right(relname, 8), 'YYYYMMDD') - date '1970-01-01' AS day, count(*) FROM pg_class \
+             WHERE relkind = 'r' AND relname ~ ('^(' || array_to_string($1, '|') || ')_[0-9]{8}$') \
+               AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('pending')) \
+             GROUP BY day ORDER BY day",
+            &[(&kind.tables(), Type::TEXT_ARRAY)],
         )
         .await?;
-    rows.iter().map(|row| Ok(Day(i64::from(row.try_get::<_, i32>(0)?)))).collect()
+    rows.iter().map(|row| Ok((Day(i64::from(row.try_get::<_, i32>(0)?)), row.try_get(1)?))).collect()
 }
 
 /// Drops a table of a day. It is detached first, without a lock that would hold up those who use other days; this waits

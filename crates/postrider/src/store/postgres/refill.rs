@@ -194,10 +194,11 @@ async fn read(client: &impl GenericClient, wanted: &Wanted, picked: &str, number
     let sql = format!(
         "SELECT number, event, attempts, step, resume_at, trigger, replay, {EVENT_COLUMNS} FROM ( \
              SELECT e.n, e.entropy, e.tenant, e.type, e.source, e.occurred_at, e.external_id, e.ordering_key, \
-                 e.trace_parent, e.idempotency_key, \
+                 e.trace_parent, e.idempotency_key, e.content_type, \
                  CASE WHEN row_number() OVER (PARTITION BY p.event ORDER BY p.place) = 1 THEN e.data END AS data, \
+                 CASE WHEN row_number() OVER (PARTITION BY p.event ORDER BY p.place) = 1 THEN e.raw END AS raw, \
                  p.n AS number, p.event, p.attempts, p.step, p.resume_at, p.trigger, p.replay, p.place, \
-                 sum(octet_length(e.data)) OVER (ORDER BY p.place) AS bytes \
+                 sum(octet_length(e.data) + coalesce(octet_length(e.raw), 0)) OVER (ORDER BY p.place) AS bytes \
              FROM ({picked}) p LEFT JOIN LATERAL ( \
                  SELECT * FROM events e WHERE e.tenant = p.tenant AND e.n = p.event OFFSET 0) e ON true) r \
          WHERE coalesce(bytes, 0) <= $5 OR place = 1 ORDER BY place"

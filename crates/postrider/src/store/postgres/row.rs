@@ -15,7 +15,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::store::codes::{error_from, source_from};
-use crate::store::{EventBody, Result};
+use crate::store::{EventBody, RawBody, Result, Source};
 
 pub(super) fn tenant_at(row: &Row, column: usize) -> Result<TenantId> {
     Ok(TenantId(row.try_get(column)?))
@@ -80,6 +80,10 @@ pub(super) fn name_at<T: DeserializeOwned>(row: &Row, column: usize) -> Result<T
     Ok(serde_json::from_value(serde_json::Value::String(name)).context("a stored name is unknown")?)
 }
 
+pub(super) fn maybe_name_at<T: DeserializeOwned>(row: &Row, column: usize) -> Result<Option<T>> {
+    if row.try_get::<_, Option<&str>>(column)?.is_none() { Ok(None) } else { name_at(row, column).map(Some) }
+}
+
 /// `text` without NUL, the one character that PostgreSQL's text cannot hold.
 pub(super) fn clean(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
@@ -89,24 +93,36 @@ pub(super) fn maybe_clean(text: Option<&str>) -> Option<Cow<'_, str>> {
     text.map(clean)
 }
 
+/// The id that the publisher of an event `e` chose. A received event is known by one too, but that is not for anybody
+/// outside.
+pub(super) const SHOWN_EXTERNAL_ID: &str = "CASE e.source WHEN 2 THEN NULL ELSE e.external_id END";
+
 /// Columns of an event, in the order in which [`event_at`] reads them.
-pub(super) const EVENT_COLUMNS: &str =
-    "n, entropy, tenant, type, source, occurred_at, external_id, ordering_key, trace_parent, idempotency_key, data";
+pub(super) const EVENT_COLUMNS: &str = "n, entropy, tenant, type, source, occurred_at, external_id, ordering_key, \
+                                        trace_parent, idempotency_key, data, content_type, raw";
 
 /// The event in the [`EVENT_COLUMNS`] from `first` on.
 pub(super) fn event_at(row: &Row, first: usize) -> Result<Arc<EventBody>> {
     let n: i64 = row.try_get(first)?;
+    let source = source_from(row.try_get(first + 4)?)?;
+    let raw = match source {
+        Source::Received => Some(RawBody {
+            content_type: boxed_at(row, first + 11)?,
+            body: row.try_get::<_, Option<&[u8]>>(first + 12)?.map(Bytes::copy_from_slice),
+        }),
+        Source::Api | Source::Test => None,
+    };
     Ok(Arc::new(EventBody {
         id: event_id(n, row.try_get(first + 1)?),
         tenant_id: tenant_at(row, first + 2)?,
         event_type: row.try_get::<_, &str>(first + 3)?.into(),
-        source: source_from(row.try_get(first + 4)?)?,
+        source,
         occurred_at: maybe_time_at(row, first + 5)?.unwrap_or_else(|| Sequence::time(n)),
         external_id: boxed_at(row, first + 6)?,
         ordering_key: boxed_at(row, first + 7)?,
         trace_parent: boxed_at(row, first + 8)?,
         data: Bytes::copy_from_slice(row.try_get::<_, &str>(first + 10)?.as_bytes()),
-        raw: None,
+        raw,
     }))
 }
 

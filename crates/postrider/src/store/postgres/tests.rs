@@ -8,6 +8,7 @@ mod inspecting;
 mod network;
 mod nodes;
 mod queue;
+mod received;
 mod schema;
 mod transfer;
 
@@ -110,7 +111,7 @@ async fn template() -> String {
     static MADE: OnceCell<String> = OnceCell::const_new();
     let make = async || {
         let mut hasher = DefaultHasher::new();
-        include_str!("migrations/0001_start.sql").hash(&mut hasher);
+        super::migrate::scripts().for_each(|script| script.hash(&mut hasher));
         let name = format!("postrider_template_{:016x}", hasher.finish());
         let server = connect("postgres").await;
         server.batch_execute("SELECT pg_advisory_lock(7305790000099)").await.unwrap();

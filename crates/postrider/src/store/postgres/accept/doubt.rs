@@ -3,6 +3,9 @@
 //! Their callers were told to try again; the events may be there all the same, with deliveries that count as held by this
 //! node although no lane has them. Such events are looked for by their random bits, for a while, since a server that was
 //! cut off may still commit; what is found is parked and sent.
+//!
+//! Received requests are no exception: their senders were told to come again, and what is kept of the first time is a
+//! request of its own or the event that the next one repeats. What has no deliveries leaves nothing to be looked for.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -53,12 +56,10 @@ impl Doubts {
     /// To be called before a call is sent.
     pub(super) fn begin(&self, events: &[NewEvent]) -> UnderWay<'_> {
         let entropy = |event: &NewEvent| EventId::from_sequence(0, event.entropy).entropy().cast_signed();
-        let doubt = Doubt {
-            after: self.seen.load(Relaxed),
-            entropies: events.iter().map(entropy).collect(),
-            until: Instant::now() + LOOKED_FOR,
-        };
-        UnderWay { doubts: self, doubt: Some(doubt) }
+        let entropies: Vec<i64> = events.iter().filter(|event| !event.deliveries.is_empty()).map(entropy).collect();
+        let after = self.seen.load(Relaxed);
+        let doubt = (!entropies.is_empty()).then(|| Doubt { after, entropies, until: Instant::now() + LOOKED_FOR });
+        UnderWay { doubts: self, doubt }
     }
 }
 
@@ -67,8 +68,9 @@ impl UnderWay<'_> {
     pub(super) fn end(mut self, result: &Result<Vec<Accepted>>) {
         match result {
             Ok(accepted) => {
+                // An event's own number: whether it has a delivery that took the next one is not told.
                 let numbers = accepted.iter().filter_map(|slot| match slot {
-                    Accepted::New { first_delivery, .. } => Some(first_delivery.0),
+                    Accepted::New { first_delivery, .. } => Some(first_delivery.0 - 1),
                     Accepted::Repeat { .. } => None,
                 });
                 self.doubts.seen.fetch_max(numbers.max().unwrap_or(0), Relaxed);

@@ -14,6 +14,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::store::day::Day;
+use crate::store::postgres::row::SHOWN_EXTERNAL_ID;
 use crate::store::{NewEvent, Result};
 
 /// Whether an event is known already.
@@ -35,23 +36,24 @@ type Key<'a> = (Uuid, i16, &'a str);
 const IDEMPOTENCY: i16 = 0;
 const EXTERNAL: i16 = 1;
 
-fn keys_of(event: &NewEvent) -> impl Iterator<Item = Key<'_>> {
+/// What it claims. Anybody may send a request with somebody else's id, so one that does not enter claims nothing.
+pub(super) fn keys_of(event: &NewEvent) -> impl Iterator<Item = Key<'_>> {
     let tenant = event.tenant_id.0;
     let idempotency = event.idempotency_key.as_deref().map(move |key| (tenant, IDEMPOTENCY, key));
     let external = event.external_id.as_deref().map(move |key| (tenant, EXTERNAL, key));
-    idempotency.into_iter().chain(external)
+    idempotency.into_iter().chain(external).filter(|_| super::enters(event))
 }
 
-/// Claims the keys of `events`, which would have these `numbers`.
+/// Claims the keys of `events`, which would have these `numbers`, but of those that are `known` already; which are then.
 pub(super) async fn claim(
     client: &impl GenericClient,
     events: &[NewEvent],
     numbers: &[i64],
+    mut known: Vec<Known>,
     now: UnixMs,
 ) -> Result<Vec<Known>> {
-    let mut known = vec![Known::Not; events.len()];
     let mut claims: BTreeMap<Key<'_>, usize> = BTreeMap::new();
-    for (index, event) in events.iter().enumerate() {
+    for (index, event) in events.iter().enumerate().filter(|(index, _)| is_new(&known[*index])).collect::<Vec<_>>() {
         match keys_of(event).find_map(|key| claims.get(&key)) {
             Some(first) => known[index] = Known::Within(*first),
             None => claims.extend(keys_of(event).map(|key| (key, index))),
@@ -133,9 +135,11 @@ impl<C: GenericClient> Call<'_, C> {
         let rows = self
             .client
             .query_typed(
-                "SELECT e.n, e.entropy, e.external_id FROM events e \
-                 JOIN unnest($1::uuid[], $2::bigint[]) AS k (tenant, n) ON e.tenant = k.tenant AND e.n = k.n \
-                 WHERE e.n = ANY($2)",
+                &format!(
+                    "SELECT e.n, e.entropy, {SHOWN_EXTERNAL_ID} FROM events e \
+                     JOIN unnest($1::uuid[], $2::bigint[]) AS k (tenant, n) ON e.tenant = k.tenant AND e.n = k.n \
+                     WHERE e.n = ANY($2)"
+                ),
                 &[(&tenants, Type::UUID_ARRAY), (&events, Type::INT8_ARRAY)],
             )
             .await?;
@@ -196,10 +200,12 @@ impl<C: GenericClient> Call<'_, C> {
         let rows = self
             .client
             .query_typed(
-                "SELECT k.place, e.n, e.entropy, e.external_id \
-                 FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS k (tenant, id, place), \
-                 LATERAL (SELECT n, entropy, external_id FROM events \
-                          WHERE tenant = k.tenant AND external_id = k.id ORDER BY n DESC LIMIT 1) AS e",
+                &format!(
+                    "SELECT k.place, e.n, e.entropy, {SHOWN_EXTERNAL_ID} \
+                     FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS k (tenant, id, place), \
+                     LATERAL (SELECT n, entropy, source, external_id FROM events \
+                              WHERE tenant = k.tenant AND external_id = k.id ORDER BY n DESC LIMIT 1) AS e"
+                ),
                 &[(&tenants, Type::UUID_ARRAY), (&ids, Type::TEXT_ARRAY), (&places, Type::INT8_ARRAY)],
             )
             .await?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use deadpool_postgres::Object;
 use postrider_core::time::UnixMs;
+use tokio_postgres::Client;
 
 use super::{Database, connect, url_of};
 use crate::store::day::Day;
@@ -14,7 +15,7 @@ use crate::store::{Error, Store};
 const TODAY: UnixMs = UnixMs(1_772_618_400_000);
 
 /// An empty database of its own.
-async fn empty(name: &str, options: &str) -> Settings {
+pub(super) async fn empty(name: &str, options: &str) -> Settings {
     let name = format!("postrider_test_{}_{name}", std::process::id());
     let server = connect("postgres").await;
     server.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await.unwrap();
@@ -22,9 +23,22 @@ async fn empty(name: &str, options: &str) -> Settings {
     Settings::new(&url_of(&name)).unwrap()
 }
 
-async fn drop_database(settings: &Settings) {
+pub(super) async fn drop_database(settings: &Settings) {
     let name = settings.shown().rsplit_once('/').unwrap().1.to_owned();
     connect("postgres").await.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await.unwrap();
+}
+
+/// Makes the first version of the schema, as a binary did that knew no other.
+pub(super) async fn make_first(client: &Client) {
+    client
+        .batch_execute(
+            "CREATE TABLE schema_versions (version integer PRIMARY KEY, min_compatible integer NOT NULL, \
+             applied_at timestamptz NOT NULL DEFAULT clock_timestamp(), applied_by text NOT NULL); \
+             INSERT INTO schema_versions (version, min_compatible, applied_by) VALUES (1, 1, 'older')",
+        )
+        .await
+        .unwrap();
+    client.batch_execute(migrate::scripts().next().unwrap()).await.unwrap();
 }
 
 /// Drops the history of a day, as a sweep does over several calls.

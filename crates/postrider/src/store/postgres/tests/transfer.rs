@@ -10,6 +10,7 @@ use postrider_core::webhook::WebhookStatus;
 use tempfile::TempDir;
 
 use super::Database;
+use super::received::{MISMATCH, VERIFIED, id_of, release, request};
 use crate::store::conformance::Backend;
 use crate::store::conformance::world::*;
 use crate::store::postgres::PgStore;
@@ -31,6 +32,7 @@ async fn lived_in(machine: &Machine) -> UnixMs {
     let mut world = World::new(Box::new(machine.clone())).await;
     configure(&world).await;
     for day in 0..3 {
+        receive(&world, day).await;
         for number in 0..9_u8 {
             let owner = 1 + number % 2;
             let mut event = world.event(tenant(owner), &[webhook(owner), webhook(owner + 2)]);
@@ -64,6 +66,17 @@ async fn lived_in(machine: &Machine) -> UnixMs {
     world.now
 }
 
+/// One event that enters, its repetition, one request that fails and one that is released afterwards.
+async fn receive(world: &World, day: i32) {
+    let id = |number: i32| format!("{day}.{number}");
+    let accept = async |event| id_of(&world.store().accept(vec![event], world.now).await.unwrap()[0]);
+    for (number, verdict) in [(0, VERIFIED), (0, VERIFIED), (1, MISMATCH)] {
+        accept(request(webhook(3), Some(&id(number)), verdict)).await;
+    }
+    let kept = accept(request(webhook(3), Some(&id(2)), MISMATCH)).await;
+    accept(release(kept)).await;
+}
+
 async fn configure(world: &World) {
     let store = world.store();
     let audit = |action: &str| world.audit(Some(tenant(1)), action);
@@ -73,8 +86,10 @@ async fn configure(world: &World) {
         world.put_tenant(tenant(number)).await;
         for hook in [number, number + 2] {
             let ordering = if hook == 1 { "strict" } else { "none" };
+            let receiver = (hook == 3).then(|| serde_json::json!({ "source": "shop", "url": "https://p.example/r" }));
             let spec = serde_json::json!({
                 "name": "Orders", "url": "https://example.com/hook", "events": ["*"], "ordering": ordering,
+                "receiver": receiver,
             });
             let webhook = WebhookRecord {
                 id: webhook(hook),
@@ -83,7 +98,7 @@ async fn configure(world: &World) {
                 status: WebhookStatus::Active,
                 disabled_reason: None,
                 sealed_secrets: vec![0, 255, hook],
-                sealed_receiver: None,
+                sealed_receiver: (hook == 3).then(|| vec![9, 0, hook]),
                 temporary: false,
                 created_at: world.now,
                 updated_at: world.now,
@@ -167,6 +182,20 @@ async fn told(store: &dyn Store, now: UnixMs) -> Vec<String> {
             say(format!("{:?}", of_event.iter().map(|delivery| delivery.id).collect::<Vec<_>>()));
         }
         say(format!("{events:?}"));
+        let query = ReceivedQuery {
+            scope,
+            webhook_id: None,
+            verdict: None,
+            event_type: None,
+            since: None,
+            until: None,
+            page: page(100),
+        };
+        let received = store.received(query).await.unwrap().items;
+        for one in &received {
+            say(format!("{:?}", store.received_one(scope, one.id).await.unwrap()));
+        }
+        say(format!("{received:?}"));
         for hook in [None, Some(webhook(1)), Some(webhook(3)), Some(webhook(4))] {
             let query =
                 StatsQuery { scope, webhook_id: hook, since: now - 9 * DAY, until: now + DAY, bucket_ms: 3_600_000 };
@@ -178,6 +207,7 @@ async fn told(store: &dyn Store, now: UnixMs) -> Vec<String> {
         say(format!("{:?}", store.audit_log(audit).await.unwrap().items));
         say(format!("{:?}", store.replay_list(scope, page(10)).await.unwrap().items));
     }
+    say(format!("{:?}", store.received_failed(webhook(3), 0, 100).await.unwrap()));
     say(format!("{:?}", store.health(&[1, 2, 3, 4].map(webhook)).await.unwrap()));
     say(format!("{:?}", store.partners(page(10)).await.unwrap().items));
     say(format!("{:?}", store.get_setting("data_key").await.unwrap()));
@@ -230,7 +260,8 @@ async fn everything_is_moved_and_told_as_before() {
     let settings = database.settings().await;
     let moved = PgStore::transfer(machine.0.path(), settings.clone(), now, &|_, _| {}).await.unwrap();
     let rows = |name: &str| moved.iter().filter(|part| part.name.starts_with(name)).map(|part| part.rows).sum::<u64>();
-    assert_eq!((rows("events"), rows("webhooks"), rows("attempts")), (27, 4, 9));
+    assert_eq!((rows("events"), rows("webhooks"), rows("attempts")), (33, 4, 9));
+    assert_eq!(rows("received"), 12);
     assert_moved(&machine, &database, now).await;
 
     let again = PgStore::transfer(machine.0.path(), settings, now, &|_, _| {}).await.unwrap_err();

@@ -71,6 +71,7 @@ const WEBHOOKS: Columns = &[
     ("temporary", Bool),
     ("created_at", Int),
     ("updated_at", Int),
+    ("sealed_receiver", Bytes),
 ];
 const AUDIT_LOG: Columns = &[
     ("number", Int),
@@ -123,6 +124,30 @@ const EVENTS: Columns = &[
     ("ordering_key", Text),
     ("trace_parent", Text),
     ("data", Text),
+    ("content_type", Text),
+    ("raw", Bytes),
+];
+const RECEIVED: Columns = &[
+    ("tenant", Id),
+    ("n", Int),
+    ("entropy", Int),
+    ("webhook", Id),
+    ("type", Text),
+    ("source", Text),
+    ("method", Text),
+    ("target", Text),
+    ("headers", Text),
+    ("address", Text),
+    ("verdict", Int),
+    ("reason", Text),
+    ("provider_event_id", Text),
+    ("test", Bool),
+    ("event", Int),
+    ("event_entropy", Int),
+    ("repeat", Bool),
+    ("released_at", Int),
+    ("content_type", Text),
+    ("body", Bytes),
 ];
 const DELIVERIES: Columns = &[
     ("tenant", Id),
@@ -270,7 +295,7 @@ pub(super) fn plan(source: &Connection, started_at: i64) -> Result<Vec<Part>> {
     Ok(parts)
 }
 
-fn history_of(day: Day) -> [Part; 3] {
+fn history_of(day: Day) -> [Part; 4] {
     let suffix = day.suffix();
     let part = |table, columns, source| Part { table, day: Some(day), columns, source };
     let of = |table: &str, columns| with_columns(&format!("SELECT $ FROM {table}_{suffix} ORDER BY n"), columns);
@@ -283,6 +308,7 @@ fn history_of(day: Day) -> [Part; 3] {
     );
     [
         part("events", EVENTS, of("events", EVENTS)),
+        part("received", RECEIVED, of("received", RECEIVED)),
         part("deliveries", DELIVERIES, of("deliveries", DELIVERIES)),
         part("attempts", ATTEMPTS, attempts),
     ]
@@ -331,7 +357,9 @@ pub(super) fn greatest_number(source: &Connection) -> Result<i64> {
     let mut greatest = one(source, "SELECT max(n) FROM pending")?;
     for day in days(source, "history")? {
         greatest = greatest.max(one(source, &format!("SELECT max(n + fanout) FROM events_{}", day.suffix()))?);
-        greatest = greatest.max(one(source, &format!("SELECT max(n) FROM deliveries_{}", day.suffix()))?);
+        for table in ["deliveries", "received"] {
+            greatest = greatest.max(one(source, &format!("SELECT max(n) FROM {table}_{}", day.suffix()))?);
+        }
     }
     Ok(greatest)
 }

@@ -57,16 +57,26 @@ pub struct Envelope<'a> {
     pub replay_id: Option<ReplayId>,
     /// The event's data: one JSON value, byte for byte as accepted.
     pub data: &'a str,
+    /// What a received event came as, for the dialects that pass that on.
+    pub raw: Option<Raw<'a>>,
     pub test: bool,
     /// 1-based.
     pub attempt: u32,
+}
+
+/// The body of a received request.
+#[derive(Clone, Copy, Debug)]
+pub struct Raw<'a> {
+    pub content_type: Option<&'a str>,
+    /// `None`: it is the event's data.
+    pub body: Option<&'a [u8]>,
 }
 
 /// A request ready to send: body and the headers that the dialect sets (without the user's own).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
     pub body: Vec<u8>,
-    /// Names in lower case, values visible ASCII.
+    /// Names in lower case, values visible ASCII; a received `content-type` is as its sender wrote it.
     pub headers: Vec<(&'static str, String)>,
 }
 
@@ -126,9 +136,14 @@ impl Dialect {
     pub fn render(self, envelope: &Envelope<'_>, keys: &SigningKeys, now: UnixMs) -> Rendered {
         let profile = self.profile();
         let id = body::event_id(profile, envelope);
-        let body = body::write(profile, envelope, &id);
+        let raw = envelope.raw.filter(|_| profile.forwards_raw);
+        let body = match raw.and_then(|raw| raw.body) {
+            Some(body) => body.to_vec(),
+            None => body::write(profile, envelope, &id),
+        };
+        let content_type = raw.map_or(Some("application/json"), |raw| raw.content_type);
         let mut headers = Vec::with_capacity(profile.headers.len() + 5);
-        headers.push(("content-type", "application/json".to_owned()));
+        headers.extend(content_type.map(|content_type| ("content-type", content_type.to_owned())));
         headers.push(("user-agent", profile.user_agent.to_owned()));
         let signed = keys.sign_anything();
         let time = now.seconds().to_string();

@@ -10,7 +10,7 @@
 //! 1. [`Provider::find`] by the receiver's source;
 //! 2. [`handshake`]: a reply to give at once, without recording anything;
 //! 3. [`certificate_url`]: if it names one, fetch it (see there for what the caller must check);
-//! 4. [`verify`], [`event_type`] and [`event_id`]: recorded with the request;
+//! 4. [`verify`], [`event_type`], [`event_id`] and [`event_data`]: recorded with the request;
 //! 5. [`Provider::answer`]: what the provider wants to hear, where that is not what everybody else gets.
 //!
 //! Guarantees: comparisons are constant-time, work is linear in the request and bounded by `limits.rs`, nothing panics
@@ -20,6 +20,7 @@ mod address;
 mod adyen;
 mod body;
 mod certified;
+mod data;
 mod event;
 mod handshake;
 mod provider;
@@ -31,6 +32,7 @@ mod verdict;
 mod tests;
 
 pub use self::certified::{Certificates, Trust, certificate_url, subscription_url};
+pub use self::data::event_data;
 pub use self::event::{event_id, event_type};
 pub use self::handshake::{Reply, handshake};
 pub use self::provider::{Answer, Provider};
@@ -106,7 +108,7 @@ pub fn verify(provider: &Provider, setup: &Setup<'_>, request: &Request<'_>, now
     }
     let found = match scheme {
         Scheme::Signed(recipe) => recipe::check(recipe, secrets, request, &body, now),
-        Scheme::Token(place) => return recipe::check_token(place, secrets, request, &body),
+        Scheme::Token(place) | Scheme::ClientId(place) => return recipe::check_token(place, secrets, request, &body),
         Scheme::AdyenItems => adyen::check(secrets, &body),
         Scheme::PayPal | Scheme::Sns if setup.certificates.is_none() => return Verdict::Unattempted,
         Scheme::PayPal => certified::check_paypal(setup, secrets, request, now),

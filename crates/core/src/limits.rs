@@ -113,6 +113,24 @@ pub const BREAKER_OPEN_MAX: Duration = Duration::from_secs(300);
 /// How much longer a node keeps its breaker open that another node has opened: time for the other's probe.
 pub const BREAKER_FOLLOW_MARGIN: Duration = Duration::from_secs(5);
 
+/// Body of one received request, bytes: the contract's bound.
+pub const INBOUND_BODY_BYTES_MAX: usize = 256 * 1024;
+/// Headers of one received request that are kept, bytes of names and values; what goes beyond is left out.
+pub const INBOUND_HEADERS_KEPT_BYTES_MAX: usize = 16 * 1024;
+/// Path and query of a received request that are kept, bytes.
+pub const INBOUND_TARGET_BYTES_MAX: usize = 4096;
+/// `Content-Type` of a received request that is kept and forwarded, bytes; a longer one is none.
+pub const INBOUND_CONTENT_TYPE_BYTES_MAX: usize = 256;
+/// Receivers whose opened secrets are kept in memory; beyond it they are opened again when needed.
+pub const INBOUND_RECEIVERS_MAX: usize = 10_000;
+/// Signers' certificates kept in memory, and answers that there is none.
+pub const INBOUND_CERTIFICATES_MAX: usize = 64;
+/// From asking for a certificate to its last byte: the provider waits for its answer meanwhile.
+pub const INBOUND_CERTIFICATE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Webhooks whose secret the built-in receiver of Linear tries: the contract's bound.
+pub const INBOUND_CANDIDATES_MAX: usize = 64;
+/// Requests verified again by one call; the next one goes on after them.
+pub const INBOUND_REVERIFY_MAX: usize = 5000;
 /// Signatures of one received request that are compared: DocuSign, which sends most, documents up to 100 keys.
 pub const INBOUND_SIGNATURES_MAX: usize = 100;
 /// Signatures of one received request that are checked with a public key, each of which costs tens of microseconds.

@@ -11,6 +11,8 @@ pub(crate) struct Profile {
     pub(crate) name: &'static str,
     /// The body, piece by piece.
     pub(crate) body: &'static [Part],
+    /// A received event goes out as it came in: body and content type.
+    pub(crate) forwards_raw: bool,
     /// How ids are spelled in bodies and headers.
     pub(crate) ids: Ids,
     /// How times in bodies are spelled.
@@ -97,6 +99,7 @@ const STANDARD: Profile = Profile {
         Part::Data,
         Part::Text("}"),
     ],
+    forwards_raw: false,
     ids: Ids::Prefixed { tenant: "ten_" },
     seconds: Seconds::WithMillis,
     signature: Recipe { form: Form::StandardList, header: "webhook-signature", rotation: Rotation::InOneHeader },
@@ -142,6 +145,7 @@ const ATHENATEXT: Profile = Profile {
         Part::Data,
         Part::Text("}"),
     ],
+    forwards_raw: false,
     ids: Ids::Prefixed { tenant: "ten_" },
     seconds: Seconds::Whole,
     signature: Recipe {
@@ -181,6 +185,7 @@ const ATHENTY: Profile = Profile {
         Part::Attempt,
         Part::Text("}}"),
     ],
+    forwards_raw: false,
     ids: Ids::Hyphenated,
     seconds: Seconds::Whole,
     signature: Recipe {
@@ -224,6 +229,7 @@ const SCAIKEY: Profile = Profile {
         Part::OccurredAt,
         Part::Text("}"),
     ],
+    forwards_raw: false,
     ids: Ids::Prefixed { tenant: "tnt_" },
     seconds: Seconds::WithMillis,
     signature: Recipe { form: Form::TimeAndHex, header: "x-scaikey-signature", rotation: Rotation::InOneHeader },
@@ -248,6 +254,7 @@ const SCAIKEY: Profile = Profile {
 const ALUMIA: Profile = Profile {
     name: "alumia",
     body: &[Part::Data],
+    forwards_raw: true,
     ids: Ids::Hyphenated,
     seconds: Seconds::WithMillis,
     signature: Recipe { form: Form::TimeAndHex, header: "x-alumia-signature", rotation: Rotation::Immediate },
@@ -279,6 +286,7 @@ const ATHENA: Profile = Profile {
         Part::Data,
         Part::Text(r#","response":null}"#),
     ],
+    forwards_raw: false,
     ids: Ids::Prefixed { tenant: "ten_" },
     seconds: Seconds::WithMillis,
     signature: Recipe { form: Form::VersionedHex, header: "x-athena-signature", rotation: Rotation::Immediate },

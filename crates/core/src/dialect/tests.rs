@@ -22,6 +22,7 @@ fn envelope(data: &str) -> Envelope<'_> {
         delivery_id: DeliveryId(4_503_599_627_370_497),
         replay_id: None,
         data,
+        raw: None,
         test: false,
         attempt: 1,
     }
@@ -342,4 +343,32 @@ proptest! {
             prop_assert_eq!(inner, &serde_json::from_str::<serde_json::Value>(&data).unwrap());
         }
     }
+}
+
+#[test]
+fn alumia_passes_a_received_request_on_byte_for_byte_and_the_others_its_data() {
+    let bytes = b"a=1&b=\xff\x00";
+    let raw = Raw { content_type: Some("application/x-www-form-urlencoded; charset=latin1"), body: Some(bytes) };
+    let received = Envelope { raw: Some(raw), ..envelope(r#"{"a":"1"}"#) };
+    let rendered = render(Dialect::Alumia, &received);
+    assert_eq!(rendered.body, bytes);
+    assert_eq!(header(&rendered, "content-type"), raw.content_type);
+    let signed = verify(Dialect::Alumia, &secret(), |name| header(&rendered, name), bytes, NOW);
+    assert_eq!(signed, Ok(()), "what is signed is what is sent");
+    for dialect in Dialect::ALL.into_iter().filter(|dialect| *dialect != Dialect::Alumia) {
+        let others = render(dialect, &received);
+        assert_eq!(others, render(dialect, &Envelope { raw: None, ..received.clone() }), "{dialect:?}");
+    }
+}
+
+#[test]
+fn a_received_body_that_is_json_is_the_data_and_keeps_its_content_type_or_none() {
+    for content_type in [Some("application/vnd.acme+json"), None] {
+        let raw = Raw { content_type, body: None };
+        let rendered = render(Dialect::Alumia, &Envelope { raw: Some(raw), ..envelope("{ \"a\":1 }\n") });
+        assert_eq!(rendered.body, b"{ \"a\":1 }\n");
+        assert_eq!(header(&rendered, "content-type"), content_type);
+    }
+    let empty = Raw { content_type: None, body: Some(b"") };
+    assert!(render(Dialect::Alumia, &Envelope { raw: Some(empty), ..envelope("null") }).body.is_empty());
 }

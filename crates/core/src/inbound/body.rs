@@ -72,7 +72,7 @@ pub(super) fn scalar(value: &Value) -> Option<Cow<'_, str>> {
 
 /// Whether brackets outside strings nest deeper than we read: looked at first, because the parser's own bound is the
 /// parser's business.
-fn is_too_deep(text: &[u8]) -> bool {
+pub(super) fn is_too_deep(text: &[u8]) -> bool {
     let mut depth = 0usize;
     let mut deepest = 0;
     outside_strings(text, |byte| match byte {

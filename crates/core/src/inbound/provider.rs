@@ -47,6 +47,41 @@ impl Provider {
         self.schemes.iter().any(|scheme| matches!(scheme, Scheme::PayPal | Scheme::Sns))
     }
 
+    /// Whether this, given to verify with, is something that others may know (a public key, an application's or
+    /// webhook's id) rather than a key that only the provider and the receiver have. What is public may verify, but must
+    /// never sign.
+    pub fn gives_public(&self, given: &Secret) -> bool {
+        let mut fitting = self.schemes.iter().filter(|scheme| scheme.takes(given)).peekable();
+        if fitting.peek().is_some() {
+            return fitting.all(Scheme::has_public_key);
+        }
+        // Of no form that we know: as secret as the provider's own form is.
+        !self.schemes.is_empty() && self.schemes.iter().all(Scheme::has_public_key)
+    }
+
+    /// Whether the provider chooses the secret and hands it over in its handshake: until then there is nothing to verify
+    /// with, and what is known must not be replaced by another handshake.
+    pub fn hands_secret_over(&self) -> bool {
+        self.handshakes.contains(&Handshake::Asana)
+    }
+
+    /// Whether a received header (name in lower case) may be kept with the request. What verification reads is kept, so
+    /// that it can be done again; a header that is a secret itself never is, nor any other that looks like one.
+    pub fn keeps_header(&self, name: &str) -> bool {
+        const NEVER: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "x-hook-secret"];
+        let is_token = |scheme: &Scheme| matches!(scheme, Scheme::Token(Text::Header(own)) if *own == name);
+        if NEVER.contains(&name) || self.schemes.iter().any(is_token) {
+            return false;
+        }
+        let mut texts = self.event_id.iter().chain(self.event_type);
+        let is_read = self.schemes.iter().any(|scheme| scheme.reads_header(name)) || texts.any(|text| text.is_in(name));
+        // A signature is no secret: it is good for one body, and tells somebody who chose the wrong source the right one.
+        is_read
+            || !["auth", "token", "secret", "key", "cookie", "password", "credential"]
+                .iter()
+                .any(|part| name.contains(part))
+    }
+
     pub(super) fn recipes(&self) -> impl Iterator<Item = &'static Recipe> {
         self.schemes.iter().filter_map(|scheme| match scheme {
             Scheme::Signed(recipe) => Some(recipe),
@@ -74,6 +109,8 @@ pub(super) enum Scheme {
     Signed(Recipe),
     /// The request carries the secret itself.
     Token(Text),
+    /// The request carries an id that is no secret.
+    ClientId(Text),
     /// Each item of `notificationItems` is signed for itself.
     AdyenItems,
     PayPal,
@@ -85,10 +122,28 @@ impl Scheme {
     pub(super) fn is_present(&self, request: &Request<'_>, body: &Body<'_>) -> bool {
         match self {
             Scheme::Signed(recipe) => recipe::is_present(recipe, request, body),
-            Scheme::Token(place) => place.read(request, body).is_some(),
+            Scheme::Token(place) | Scheme::ClientId(place) => place.read(request, body).is_some(),
             Scheme::PayPal => request.header("paypal-transmission-sig").is_some(),
             // They stand in the body: whether they are missing is for the adapter to say.
             Scheme::AdyenItems | Scheme::Sns => true,
+        }
+    }
+
+    /// Whether what verifies may be known to others.
+    fn has_public_key(&self) -> bool {
+        match self {
+            Scheme::Signed(recipe) => matches!(recipe.algorithm, Algorithm::Ed25519 | Algorithm::EcdsaP256),
+            Scheme::Token(_) | Scheme::AdyenItems => false,
+            Scheme::ClientId(_) | Scheme::PayPal | Scheme::Sns => true,
+        }
+    }
+
+    fn reads_header(&self, name: &str) -> bool {
+        match self {
+            Scheme::Signed(recipe) => recipe.reads_header(name),
+            Scheme::ClientId(place) => place.is_in(name),
+            Scheme::PayPal => name.starts_with("paypal-"),
+            Scheme::Token(_) | Scheme::AdyenItems | Scheme::Sns => false,
         }
     }
 
@@ -112,6 +167,22 @@ pub(super) struct Recipe {
     pub(super) key: KeyForm,
     pub(super) time: Option<Time>,
     pub(super) url: UrlRule,
+}
+
+impl Recipe {
+    /// Whether the signature, or what it is over, stands in this header.
+    fn reads_header(&self, header: &str) -> bool {
+        let is_signature = match &self.signature {
+            Signature::Header { name, .. } | Signature::Pairs { name, .. } | Signature::Tagged { name, .. } => {
+                *name == header
+            }
+            Signature::Numbered { prefix } => header.starts_with(prefix),
+            Signature::Json(_) | Signature::FormPairs(_) => false,
+        };
+        let is_part = |part: &Part| matches!(part, Part::Header(name) if *name == header);
+        let is_time = |time: &Time| matches!(time.place, TimePlace::Header(name) if name == header);
+        is_signature || self.message.iter().any(is_part) || self.time.as_ref().is_some_and(is_time)
+    }
 }
 
 /// Where signatures stand and in which form. Header names are in lower case.
@@ -248,6 +319,16 @@ pub(super) enum Text {
 }
 
 impl Text {
+    /// Whether it stands in this header, or a part of it does.
+    fn is_in(&self, header: &str) -> bool {
+        match self {
+            Text::Header(name) => *name == header,
+            Text::Joined(texts) => texts.iter().any(|text| text.is_in(header)),
+            Text::Prefixed(_, text) | Text::Named(_, text) => text.is_in(header),
+            Text::Bearer | Text::Json(_) | Text::Form(_) | Text::BodyHash => false,
+        }
+    }
+
     pub(super) fn read(&self, request: &Request<'_>, body: &Body<'_>) -> Option<String> {
         let found = match self {
             Text::Header(name) => request.header(name)?.to_owned(),

@@ -173,6 +173,8 @@ pub(super) fn key(recipe: &Recipe, secret: &Secret) -> Option<Key> {
         Some(Key::Mac { key, name: None })
     };
     match recipe.key {
+        // A public key is no key to sign with: who knows it, which anybody may, could forge requests.
+        KeyForm::Utf8 if text.starts_with("whpk_") => None,
         KeyForm::Utf8 => mac(secret.reveal().as_bytes()),
         KeyForm::Whsec => mac(&whsec(text)?),
         KeyForm::WhsecOrBase64 => mac(&whsec(text).or_else(|| base64_key(text))?),

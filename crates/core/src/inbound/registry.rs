@@ -478,7 +478,7 @@ pub static PROVIDERS: &[Provider] = &[
     Provider {
         name: "adobesign",
         aliases: &["adobe-sign", "adobe_sign"],
-        schemes: &[Scheme::Token(Text::Header("x-adobesign-clientid"))],
+        schemes: &[Scheme::ClientId(Text::Header("x-adobesign-clientid"))],
         event_type: &[Text::Json(&["event"])],
         event_id: &[Text::BodyHash],
         handshakes: &[Handshake::AdobeSign],

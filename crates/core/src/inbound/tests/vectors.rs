@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ring::hmac;
 use rustls_pki_types::TrustAnchor;
 use rustls_pki_types::pem::PemObject;
 use serde::Deserialize;
@@ -430,4 +433,61 @@ fn sources_are_found_by_name_and_alias_and_unknown_ones_are_custom() {
     assert!(Provider::find("twilio").signs_url() && !Provider::find("stripe").signs_url());
     assert!(Provider::find("sns").needs_certificate() && !Provider::find("slack").needs_certificate());
     assert!(PROVIDERS.iter().any(|row| row.schemes.iter().any(|scheme| matches!(scheme, Scheme::Token(_)))));
+}
+
+#[test]
+fn what_is_public_is_told_from_what_is_shared() {
+    for vector in &FILE.vectors {
+        let provider = Provider::find(&vector.provider);
+        let is_public = match vector.provider.as_str() {
+            "discord" | "sendgrid" | "paypal" | "sns" | "adobesign" => true,
+            _ => vector.secret.starts_with("whpk_"),
+        };
+        assert_eq!(provider.gives_public(&Secret::new(vector.secret.clone())), is_public, "{}", vector.name);
+    }
+    let of = |source: &str, given: &str| Provider::find(source).gives_public(&Secret::new(given.into()));
+    let public_key = format!("whpk_{}", BASE64.encode([7; 32]));
+    assert!(of("custom", &public_key) && of("svix", &public_key));
+    assert!(!of("custom", "whsec_c2VjcmV0") && !of("svix", "nonsense") && !of("token", &public_key));
+    assert!(of("discord", "not hexadecimal"), "a key of the wrong form is still a public one");
+    assert!(!of("monday", "anything"));
+}
+
+#[test]
+fn a_public_key_does_not_verify_what_anybody_could_have_signed_with_its_text() {
+    let public_key = Secret::new(format!("whpk_{}", BASE64.encode([7; 32])));
+    let now = UnixMs(1_700_000_000_000);
+    let message = format!("{}.{{}}", now.seconds());
+    let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, public_key.reveal().as_bytes()), message.as_bytes());
+    let header = format!("t={},v1={}", now.seconds(), hex::encode(mac));
+    let headers = [("x-alumia-signature", header.as_str())];
+    let request = Request { headers: &headers, body: b"{}", ..Request::empty() };
+    let secrets = [public_key];
+    let setup = Setup { secrets: &secrets, ..Setup::default() };
+    assert_eq!(verify(Provider::find("custom"), &setup, &request, now).reason(), Some(Reason::UnknownKey));
+}
+
+#[test]
+fn what_verification_reads_is_kept_and_secrets_are_not() {
+    for vector in &FILE.vectors {
+        let provider = vector.row();
+        let mut kept = vector.clone();
+        kept.headers.retain(|name, _| provider.keeps_header(name));
+        let (verdict, again) = (vector.verdict(), kept.verdict());
+        // A token is the secret: without it there is nothing to verify again.
+        assert!(again == verdict || matches!(verdict, Verdict::Authenticated { .. }), "{}", vector.name);
+        let is_public = provider.gives_public(&Secret::new(vector.secret.clone()));
+        let shows = kept.headers.values().any(|value| value.contains(&vector.secret));
+        assert!(is_public || !shows, "{} {}", vector.provider, vector.name);
+    }
+    for name in
+        ["authorization", "cookie", "proxy-authorization", "x-api-key", "x-gitlab-token", "x-amz-security-token"]
+    {
+        assert!(!Provider::find("gitlab").keeps_header(name) && !Provider::find("okta").keeps_header(name), "{name}");
+    }
+    for name in ["user-agent", "content-type", "stripe-signature", "x-hub-signature-256", "webhook-id"] {
+        assert!(Provider::find("custom").keeps_header(name), "{name}");
+    }
+    assert!(Provider::find("gitlab").keeps_header("idempotency-key"));
+    assert!(Provider::find("asana").hands_secret_over() && !Provider::find("asana").keeps_header("x-hook-secret"));
 }

@@ -1,6 +1,6 @@
 //! The one way out: every outbound request passes the egress policy here, at connect, on the address that is dialled.
 //!
-//! [`Client`] sends one POST and tells what came of it. It guarantees that
+//! [`Client`] sends one POST and tells what came of it, or fetches one small document ([`Client::fetch`]). It guarantees that
 //! - only addresses that [`EgressPolicy::check_address`] lets through are dialled, and those exactly: the vetted
 //!   address goes to the socket, there is no second look-up, and a redirect is a reply like any other;
 //! - every request ends by its deadline, reply body included, and a reply costs bounded memory;
@@ -19,6 +19,7 @@
 mod connect;
 mod connection;
 mod failure;
+mod fetch;
 mod pool;
 mod proxy;
 mod reply;
@@ -287,7 +288,7 @@ impl Client {
         progress.shared = connection.shared_id();
         let absolute = self.proxy_resolves(&request.url);
         let proxy = if absolute { self.settings.proxy.as_ref() } else { None };
-        let message = connection.message(request, headers, proxy)?;
+        let message = connection.message(&request.url, request.body.clone(), headers, proxy)?;
         let (head, mut body) = connection.send(message).await?.into_parts();
         let reply = progress.reply.insert(reply::Reply::from_head(&head)?);
         progress.stage = Stage::Reading;

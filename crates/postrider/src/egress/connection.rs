@@ -19,7 +19,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 use url::{Position, Url};
 
-use super::Request;
 use super::connect::{Dialed, Stream};
 use super::failure::{self, failed};
 use super::proxy::Proxy;
@@ -134,10 +133,11 @@ impl Connection {
         }
     }
 
-    /// The message to send for `request`. `proxy`: the one at the other end, which wants the whole URL.
+    /// A POST of `body` to `url`. `proxy`: the one at the other end, which wants the whole URL.
     pub(super) fn message(
         &self,
-        request: &Request,
+        url: &Url,
+        body: Bytes,
         mut headers: HeaderMap,
         proxy: Option<&Proxy>,
     ) -> Result<Message, Trouble> {
@@ -145,14 +145,13 @@ impl Connection {
             headers.remove(name);
         }
         let h2 = matches!(self.wire, Wire::Http2(..));
-        let url = &*request.url;
         if !h2 {
             headers.insert(HOST, host_header(url)?);
         }
         if let Some(authorization) = proxy.and_then(|proxy| proxy.authorization.clone()) {
             headers.insert(PROXY_AUTHORIZATION, authorization);
         }
-        let mut message = Message::new(Full::new(request.body.clone()));
+        let mut message = Message::new(Full::new(body));
         *message.method_mut() = Method::POST;
         *message.uri_mut() = uri(url, h2 || proxy.is_some())?;
         *message.version_mut() = if h2 { Version::HTTP_2 } else { Version::HTTP_11 };

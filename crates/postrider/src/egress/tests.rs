@@ -4,6 +4,7 @@
 
 mod bounds;
 mod exchange;
+mod fetched;
 mod kept;
 mod policy;
 mod proxied;

@@ -12,6 +12,7 @@ mod native;
 mod openapi;
 mod ops;
 mod page;
+mod receive;
 mod reference;
 mod route;
 mod serve;
@@ -31,10 +32,17 @@ use crate::auth::Authenticator;
 use route::Route;
 use serve::{RequestIds, Surface};
 
-/// Every call of every surface.
-fn routes() -> Vec<Route> {
+/// The calls of the native API and of operations: what the OpenAPI document describes.
+fn documented() -> Vec<Route> {
     let mut routes = native::routes();
     routes.extend(ops::routes());
+    routes
+}
+
+/// Every call of every surface. Surfaces that others have published have documents of their own.
+fn routes() -> Vec<Route> {
+    let mut routes = documented();
+    routes.extend(receive::routes());
     routes
 }
 
@@ -43,8 +51,7 @@ fn routes() -> Vec<Route> {
 /// Serve it with `into_make_service_with_connect_info::<SocketAddr>()`, or put a `ConnectInfo<SocketAddr>` into each
 /// request's extensions: the audit log shows where a change came from.
 pub fn router(app: Arc<App>) -> Router {
-    let routes = routes();
-    let document = openapi::document(&routes);
+    let document = openapi::document(&documented());
     let surface = Arc::new(Surface {
         authenticator: Authenticator::new(&app.config.admin_key, app.config.api_rate_per_second),
         request_ids: RequestIds::new(app.ambient.random()),
@@ -53,7 +60,7 @@ pub fn router(app: Arc<App>) -> Router {
         app,
     });
     let mut router = Router::new();
-    for route in routes {
+    for route in routes() {
         router = router.route(route.path, method_router(&surface, Arc::new(route)));
     }
     let (unknown, wrong_method) = (surface.clone(), surface);

@@ -9,6 +9,7 @@ use crate::ambient::{Ambient, SharedClock, System};
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::egress::{self, Client, Transport};
+use crate::inbound::Inbound;
 use crate::listeners::Listeners;
 use crate::pipeline::{Engine, Options, Parts};
 use crate::sealing::Sealer;
@@ -25,6 +26,7 @@ pub struct App {
     pub catalog: Arc<Catalog>,
     pub sealer: Arc<Sealer>,
     pub engine: Arc<Engine>,
+    pub inbound: Inbound,
     pub listeners: Arc<Listeners>,
     /// Canceled when the process begins to stop: `/readyz` fails from then on, and streams end by themselves.
     pub stopping: CancellationToken,
@@ -66,6 +68,7 @@ impl App {
             egress::Settings::from_parts(config.egress.clone(), &config.egress_ca_files, config.egress_proxy.as_ref())
                 .context("cannot set up deliveries")?;
         let settings = Arc::new(settings);
+        let inbound = Inbound::new(Arc::new(Client::new(settings.clone())));
         let engine = Engine::start(Parts {
             store: store.clone(),
             catalog: catalog.clone(),
@@ -83,7 +86,7 @@ impl App {
         .await
         .context("cannot start the pipeline")?;
         let stopping = CancellationToken::new();
-        Ok(Arc::new(App { config, ambient, store, catalog, sealer, engine, listeners, stopping }))
+        Ok(Arc::new(App { config, ambient, store, catalog, sealer, engine, inbound, listeners, stopping }))
     }
 }
 

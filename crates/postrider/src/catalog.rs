@@ -1,13 +1,15 @@
 //! The configuration in memory: what the hot path looks up. The store is the truth; every change is written there
 //! first and then put here. What other nodes change is read from the store's log of changes ([`Catalog::sync`]).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use parking_lot::RwLock;
 use postrider_core::ids::{KeyId, PartnerId, TenantId, WebhookId};
+use postrider_core::inbound::Provider;
+use postrider_core::time::UnixMs;
 use postrider_core::webhook::WebhookStatus;
 
 use crate::store::{
@@ -42,9 +44,30 @@ struct Maps {
     partners: HashMap<PartnerId, Arc<PartnerRecord>>,
     tenants: HashMap<TenantId, Tenant>,
     webhook_tenants: HashMap<WebhookId, TenantId>,
+    /// The webhooks that receive, by the provider of their source.
+    receiving: HashMap<&'static str, BTreeMap<(UnixMs, WebhookId), Arc<WebhookRecord>>>,
     keys: HashMap<[u8; 32], Arc<KeyRecord>>,
     key_hashes: HashMap<KeyId, [u8; 32]>,
     event_types: HashMap<(Option<TenantId>, String), Arc<EventTypeRecord>>,
+}
+
+impl Maps {
+    /// Keeps `receiving` true when a webhook changes from `before` to `after`.
+    fn index(&mut self, before: Option<&Arc<WebhookRecord>>, after: Option<&Arc<WebhookRecord>>) {
+        let provider = |record: &WebhookRecord| Some(Provider::find(&record.spec.receiver.as_ref()?.source).name);
+        let place = |record: &WebhookRecord| (record.created_at, record.id);
+        if let Some(record) = before
+            && let Some(provider) = provider(record)
+            && let Some(others) = self.receiving.get_mut(provider)
+        {
+            others.remove(&place(record));
+        }
+        if let Some(record) = after
+            && let Some(provider) = provider(record)
+        {
+            self.receiving.entry(provider).or_default().insert(place(record), record.clone());
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +134,7 @@ impl Catalog {
         for record in configuration.tenants {
             let own = webhooks.remove(&record.id).unwrap_or_default();
             maps.webhook_tenants.extend(own.iter().map(|webhook| (webhook.record.id, record.id)));
+            own.iter().for_each(|webhook| maps.index(None, Some(&webhook.record)));
             maps.tenants.insert(record.id, Tenant { record: Arc::new(record), webhooks: own.into() });
         }
         drop(maps);
@@ -255,6 +279,7 @@ impl Catalog {
         let Some(tenant) = maps.tenants.remove(&id) else { return Arc::from([]) };
         for webhook in tenant.webhooks.iter() {
             maps.webhook_tenants.remove(&webhook.record.id);
+            maps.index(Some(&webhook.record), None);
         }
         let hashes: Vec<_> =
             maps.keys.values().filter(|key| key.tenant_id == id).map(|key| (key.id, key.hash)).collect();
@@ -272,6 +297,27 @@ impl Catalog {
         tenant.webhooks.iter().find(|webhook| webhook.record.id == id).cloned()
     }
 
+    /// Webhooks that receive from `provider`, at most `limit`: the oldest of each tenant first, so that the many of one
+    /// do not keep out another's.
+    pub fn receiving(&self, provider: &str, limit: usize) -> Vec<Arc<WebhookRecord>> {
+        let maps = self.maps.read();
+        let mut tenants: HashSet<TenantId> = HashSet::new();
+        let (mut first, mut more) = (Vec::new(), Vec::new());
+        for record in maps.receiving.get(provider).into_iter().flat_map(BTreeMap::values) {
+            if first.len() == limit {
+                break;
+            }
+            if tenants.insert(record.tenant_id) {
+                first.push(record.clone());
+            } else if more.len() < limit {
+                more.push(record.clone());
+            }
+        }
+        more.truncate(limit - first.len());
+        first.append(&mut more);
+        first
+    }
+
     /// Every webhook of every tenant; for start-up and sweeps, not for requests.
     pub fn webhooks(&self) -> Vec<Webhook> {
         self.maps.read().tenants.values().flat_map(|tenant| tenant.webhooks.iter().cloned()).collect()
@@ -285,19 +331,24 @@ impl Catalog {
         webhook_tenants.insert(record.id, record.tenant_id);
         let mut webhooks = tenant.webhooks.to_vec();
         let record = Arc::new(record);
-        match webhooks.iter_mut().find(|webhook| webhook.record.id == record.id) {
-            Some(webhook) => webhook.record = record,
-            None => webhooks.push(Webhook { record, gauge: Arc::default() }),
-        }
+        let before = match webhooks.iter_mut().find(|webhook| webhook.record.id == record.id) {
+            Some(webhook) => Some(std::mem::replace(&mut webhook.record, record.clone())),
+            None => {
+                webhooks.push(Webhook { record: record.clone(), gauge: Arc::default() });
+                None
+            }
+        };
         tenant.webhooks = webhooks.into();
+        maps.index(before.as_ref(), Some(&record));
     }
 
     pub fn remove_webhook(&self, id: WebhookId) {
         let mut maps = self.maps.write();
         let Some(owner) = maps.webhook_tenants.remove(&id) else { return };
-        if let Some(tenant) = maps.tenants.get_mut(&owner) {
-            tenant.webhooks = tenant.webhooks.iter().filter(|webhook| webhook.record.id != id).cloned().collect();
-        }
+        let Some(tenant) = maps.tenants.get_mut(&owner) else { return };
+        let (gone, kept): (Vec<_>, Vec<_>) = tenant.webhooks.iter().cloned().partition(|one| one.record.id == id);
+        tenant.webhooks = kept.into();
+        gone.iter().for_each(|webhook| maps.index(Some(&webhook.record), None));
     }
 
     /// The key whose SHA-256 is `hash`. The caller checks its expiry.
@@ -377,7 +428,8 @@ fn all_of(configuration: Configuration) -> impl Iterator<Item = Changed> {
 impl Webhook {
     /// Whether an event of this type is fanned out to it (before its filter).
     pub fn wants(&self, event_type: &str) -> bool {
-        self.record.status != WebhookStatus::Disabled && self.record.spec.events.matches(event_type)
+        let spec = &self.record.spec;
+        self.record.status != WebhookStatus::Disabled && !spec.url.is_empty() && spec.events.matches(event_type)
     }
 
     /// Whether a new delivery may wait in memory.

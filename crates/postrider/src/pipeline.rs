@@ -1,6 +1,6 @@
 //! The engine: accept → fan out → dispatch → attempt → record, beside replay and chores.
 //!
-//! Surfaces call [`Engine`] and nothing below it. The files in order of an event's life: [`ingest`], [`fanout`],
+//! Surfaces call [`Engine`] and nothing below it. The files in order of an event's life: [`ingest`] (and [`receive`]), [`fanout`],
 //! [`dispatch`] (with [`lane`], [`pace`], [`target`]; [`shard`] is the thread around it), [`attempt`], [`record`];
 //! [`replay`] and [`chores`] run beside them, and [`peers`] listens to other nodes on the same store.
 
@@ -12,6 +12,7 @@ mod ingest;
 mod lane;
 mod pace;
 mod peers;
+mod receive;
 mod record;
 mod replay;
 mod shard;
@@ -53,7 +54,8 @@ use crate::store::{
     ReplaySelect, ReplayStatus, Retried, Scope, Source, Store,
 };
 
-pub use self::target::secrets_purpose;
+pub use self::receive::{Receive, Received};
+pub use self::target::{receiver_purpose, secrets_purpose};
 
 /// An event to publish; already checked for form.
 #[derive(Clone, Debug)]
@@ -269,7 +271,7 @@ impl Engine {
                 Published { id: own_id.map_or_else(|| id.to_string(), String::from), repeat: false }
             }
             Accepted::Repeat { id, external_id } => {
-                Published { id: external_id.unwrap_or_else(|| id.to_string()), repeat: true }
+                Published { id: store::outer_id(id, external_id.as_deref()), repeat: true }
             }
         });
         Ok(published.collect())
@@ -557,9 +559,9 @@ impl Engine {
 
 /// Whether new deliveries may be queued for a webhook of this tenant.
 fn takes_deliveries(catalog: &Catalog, tenant: TenantId, webhook: WebhookId) -> bool {
-    catalog
-        .webhook(webhook)
-        .is_some_and(|entry| entry.record.tenant_id == tenant && entry.record.status != WebhookStatus::Disabled)
+    catalog.webhook(webhook).is_some_and(|Webhook { record, .. }| {
+        record.tenant_id == tenant && record.status != WebhookStatus::Disabled && !record.spec.url.is_empty()
+    })
 }
 
 /// Looks webhooks up in the catalog and makes them ready.

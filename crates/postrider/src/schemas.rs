@@ -41,6 +41,17 @@ names! {
     ErrorClass: Dns = "dns", RefusedByPolicy = "refused_by_policy", Connect = "connect", Tls = "tls",
         Timeout = "timeout", Reset = "reset", TooLarge = "too_large", HttpStatus = "http_status",
         Disabled = "disabled", OverLimit = "over_limit", Shutdown = "shutdown";
+    /// What verification found: `authenticated` requests carried the secret itself and are not signed; `unattempted`
+    /// ones had nothing to be verified with.
+    Verdict: Verified = "verified", Authenticated = "authenticated", Failed = "failed", Unattempted = "unattempted";
+    /// Why a received request is not believed; see `docs/receiving.md` for what to do.
+    Reason: MissingHeader = "missing_header", MalformedHeader = "malformed_header", MissingField = "missing_field",
+        MalformedBody = "malformed_body", TimestampOutsideTolerance = "timestamp_outside_tolerance",
+        SignatureMismatch = "signature_mismatch", BodyModifiedSuspected = "body_modified_suspected",
+        UnknownKey = "unknown_key", UnsupportedAlgorithm = "unsupported_algorithm",
+        CertificateNotTrusted = "certificate_not_trusted";
+    /// How bytes are written in JSON.
+    BodyEncoding: Text = "text", Base64 = "base64";
     /// How a bulk replay stands.
     ReplayStatus: Running = "running", Finished = "finished", Canceled = "canceled";
 }

@@ -8,6 +8,7 @@ mod events;
 mod listen;
 mod partners;
 mod publish;
+mod received;
 mod replays;
 mod stats;
 mod tenants;
@@ -20,6 +21,7 @@ pub(super) fn routes() -> Vec<Route> {
         ("Events", events::routes()),
         ("Deliveries", deliveries::routes()),
         ("Replays", replays::routes()),
+        ("Received requests", received::routes()),
         ("Webhooks", webhooks::routes()),
         ("Event types", event_types::routes()),
         ("Statistics", stats::routes()),

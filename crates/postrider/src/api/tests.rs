@@ -9,6 +9,7 @@ mod events;
 mod history;
 mod keys;
 mod listening;
+mod received;
 mod repeats;
 mod tenants;
 mod webhooks;
@@ -32,6 +33,7 @@ use crate::app::App;
 use crate::catalog::Catalog;
 use crate::config::{Checked, Config};
 use crate::egress::{self, Sent, Transport};
+use crate::inbound::Inbound;
 use crate::listeners::Listeners;
 use crate::pipeline::{Engine, Options, Parts};
 use crate::sealing::Sealer;
@@ -246,5 +248,6 @@ async fn assemble(
     });
     let engine = engine.await.unwrap();
     let stopping = tokio_util::sync::CancellationToken::new();
-    Arc::new(App { config, ambient, store, catalog, sealer, engine, listeners, stopping })
+    let inbound = Inbound::new(Arc::new(received::Certificate::default()));
+    Arc::new(App { config, ambient, store, catalog, sealer, engine, inbound, listeners, stopping })
 }

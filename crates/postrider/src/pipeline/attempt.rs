@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use postrider_core::delivery::{Attempt, AttemptError, ErrorClass, Trigger};
-use postrider_core::dialect::Envelope;
+use postrider_core::dialect::{Envelope, Raw};
 use postrider_core::retry::Schedule;
 use postrider_core::time::UnixMs;
 
@@ -13,7 +13,7 @@ use super::lane::Queued;
 use super::target::Target;
 use crate::ambient::Ambient;
 use crate::egress::{Request, Sent, Transport};
-use crate::store::{Job, Source};
+use crate::store::{self, Job, Source};
 use crate::telemetry::traces;
 
 /// W3C Trace Context: the publisher's trace goes on at the endpoint.
@@ -35,7 +35,7 @@ pub(crate) fn request(target: &Target, job: &Job, now: UnixMs) -> Result<Request
     let attempt = job.progress.attempts + 1;
     let envelope = Envelope {
         event_id: event.id,
-        external_id: event.external_id.as_deref(),
+        external_id: store::own_id(event.external_id.as_deref()),
         event_type: &event.event_type,
         occurred_at: event.occurred_at,
         tenant_id: event.tenant_id,
@@ -45,6 +45,7 @@ pub(crate) fn request(target: &Target, job: &Job, now: UnixMs) -> Result<Request
         replay_id: job.replay_id,
         // Checked to be UTF-8 when it was accepted.
         data: std::str::from_utf8(&event.data).unwrap_or("null"),
+        raw: event.raw.as_ref().map(|raw| Raw { content_type: raw.content_type.as_deref(), body: raw.body.as_deref() }),
         test: event.source == Source::Test,
         attempt,
     };
@@ -52,7 +53,7 @@ pub(crate) fn request(target: &Target, job: &Job, now: UnixMs) -> Result<Request
     let mut headers = target.headers.clone();
     headers.reserve(rendered.headers.len() + 1);
     for (name, value) in rendered.headers {
-        // Every value is made of ids, numbers, base64 and a checked event type.
+        // Every value is made of ids, numbers, base64 and a checked event type; a received content type was a header.
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(HeaderName::from_static(name), value);
         }

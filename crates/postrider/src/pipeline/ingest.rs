@@ -87,11 +87,13 @@ impl Committer {
         for one in &mut routed {
             self.place(one);
         }
-        let events: Vec<NewEvent> = routed.iter().map(|one| one.event.clone()).collect();
+        let is_only_kept = |one: &&Routed| one.event.received.as_ref().is_some_and(|request| !request.enters);
+        let only_kept = routed.iter().filter(is_only_kept).count();
+        let events: Vec<NewEvent> = routed.iter_mut().map(stored).collect();
         match self.store.accept(events, now).await {
             Ok(slots) => {
                 let new = slots.iter().filter(|slot| matches!(slot, Accepted::New { .. })).count();
-                accepted.increment(new as u64);
+                accepted.increment(new.saturating_sub(only_kept) as u64);
                 self.hand_over(routed, &slots, now);
                 let mut slots = slots.into_iter();
                 for (reply, count) in replies {
@@ -108,7 +110,7 @@ impl Committer {
 
     /// Decides for each delivery whether it waits in memory or in the store.
     fn place(&self, routed: &mut Routed) {
-        let cost = held_cost(routed.event.data.len());
+        let cost = held_cost(routed.event.payload_bytes());
         let deliveries = routed.webhooks.iter().map(|webhook| {
             let test = routed.trigger == Trigger::Test;
             let room = webhook.has_room() && self.held_bytes.load(Relaxed) + cost <= limits::HELD_BYTES_MAX;
@@ -129,7 +131,7 @@ impl Committer {
     fn forget(&self, routed: &Routed) {
         for (webhook, delivery) in routed.webhooks.iter().zip(&routed.event.deliveries) {
             if delivery.held {
-                self.let_go(webhook, routed.event.data.len());
+                self.let_go(webhook, routed.event.payload_bytes());
             } else {
                 // The lane knows best whether anything waits in the store.
                 self.shards.send(webhook.record.id, Message::Wake(webhook.record.id));
@@ -150,7 +152,7 @@ impl Committer {
         }
         for (index, (webhook, delivery)) in routed.webhooks.iter().zip(&routed.event.deliveries).enumerate() {
             if delivery.held && placed.of(index, true) != Place::Held {
-                self.let_go(webhook, routed.event.data.len());
+                self.let_go(webhook, routed.event.payload_bytes());
             }
             if placed.of(index, delivery.held) == Place::Parked {
                 webhook.gauge.behind.store(true, Relaxed);
@@ -174,6 +176,12 @@ impl Committer {
             self.shards.send_all(shard, messages);
         }
     }
+}
+
+/// What the store is given of an event; the received request, which nobody needs afterwards, is not copied.
+fn stored(routed: &mut Routed) -> NewEvent {
+    let received = routed.event.received.take();
+    NewEvent { received, ..routed.event.clone() }
 }
 
 /// What the lanes of an accepted event are told.
@@ -234,7 +242,7 @@ async fn next(queue: &mut mpsc::Receiver<Request>, stop: &CancellationToken) -> 
 /// Takes what waits, up to the bounds of one transaction; gives back the request that no longer fits.
 fn fill(batch: &mut Vec<Request>, queue: &mut mpsc::Receiver<Request>) -> Option<Request> {
     let size = |request: &Request| {
-        let bytes: usize = request.events.iter().map(|one| one.event.data.len()).sum();
+        let bytes: usize = request.events.iter().map(|one| one.event.payload_bytes()).sum();
         (request.events.len(), bytes)
     };
     let (mut events, mut bytes) = size(&batch[0]);

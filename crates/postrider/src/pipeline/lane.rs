@@ -39,7 +39,7 @@ impl Queued {
 
     /// What it counts for against [`limits::HELD_BYTES_MAX`].
     pub(crate) fn cost(&self) -> usize {
-        held_cost(self.job.event.data.len())
+        held_cost(self.job.event.payload_bytes())
     }
 }
 

@@ -33,6 +33,11 @@ pub fn secrets_purpose(webhook: WebhookId) -> String {
     format!("webhook:{webhook}")
 }
 
+/// What the sealed secrets of a webhook's receiver are bound to.
+pub fn receiver_purpose(webhook: WebhookId) -> String {
+    format!("receiver:{webhook}")
+}
+
 impl Target {
     /// # Errors
     /// The secrets cannot be opened or used: the master key does not fit, or the store is damaged.

@@ -72,6 +72,17 @@ fn raw_bytes(raw: Option<&RawBody>) -> usize {
     raw.and_then(|raw| raw.body.as_ref()).map_or(0, Bytes::len)
 }
 
+/// The id under which an event is known outside: the publisher's own, else ours. That of a received event says only
+/// what repeats it, which is nobody's business; it has a '/', which publishers' own ids never have.
+pub fn outer_id(id: EventId, external_id: Option<&str>) -> String {
+    own_id(external_id).map_or_else(|| id.to_string(), str::to_owned)
+}
+
+/// The id that the publisher chose, of the two kinds that `external_id` may hold (see [`outer_id`]).
+pub fn own_id(external_id: Option<&str>) -> Option<&str> {
+    external_id.filter(|id| !id.contains('/'))
+}
+
 /// The body of a received request, as it goes to who gets it byte for byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawBody {
@@ -103,6 +114,13 @@ pub struct NewEvent {
     pub received: Option<Box<NewReceived>>,
     /// The kept request that it comes of.
     pub releases: Option<Release>,
+}
+
+impl NewEvent {
+    /// As [`EventBody::payload_bytes`].
+    pub fn payload_bytes(&self) -> usize {
+        self.data.len() + raw_bytes(self.raw.as_ref())
+    }
 }
 
 /// A received request about to be kept. It takes the number and id of its event; content type and body are the event's.

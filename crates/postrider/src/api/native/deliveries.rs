@@ -19,7 +19,7 @@ use crate::auth::Permission;
 use crate::pipeline::ByHand;
 use crate::registry::{self, webhooks};
 use crate::schemas;
-use crate::store::{DeliveryQuery, DeliveryRecord, EventKey, Page, Scope};
+use crate::store::{self, DeliveryQuery, DeliveryRecord, EventKey, Page, Scope};
 
 pub(super) fn routes() -> Vec<Route> {
     let (read, write) = (Access::Needs(Permission::DeliveriesRead), Access::Needs(Permission::DeliveriesWrite));
@@ -133,7 +133,7 @@ impl Delivery {
         Delivery {
             id: record.id,
             tenant_id: record.tenant_id,
-            event_id: record.external_id.unwrap_or_else(|| record.event_id.to_string()),
+            event_id: store::outer_id(record.event_id, record.external_id.as_deref()),
             event_type: record.event_type,
             webhook_id: record.webhook_id,
             status: if is_in_flight { DeliveryStatus::Delivering } else { record.status },

@@ -19,7 +19,7 @@ use crate::api::route::{Access, Effect, Route};
 use crate::auth::Permission;
 use crate::registry;
 use crate::schemas;
-use crate::store::{EventKey, EventQuery, EventRecord, Page, Source};
+use crate::store::{self, EventKey, EventQuery, EventRecord, Page, Source};
 
 pub(super) fn routes() -> Vec<Route> {
     let read = Access::Needs(Permission::EventsRead);
@@ -77,7 +77,7 @@ struct ListQuery {
 }
 
 #[derive(Serialize, ToSchema)]
-struct Event {
+pub(super) struct Event {
     /// The id that the publisher chose, else ours.
     #[schema(example = "evt_01998f2e4f8f7e0f9d5ab9b7a3f3a1c7")]
     id: String,
@@ -106,11 +106,11 @@ struct EventWithDeliveries {
 }
 
 impl Event {
-    fn of(record: EventRecord) -> Result<Event> {
+    pub(super) fn of(record: EventRecord) -> Result<Event> {
         let event = record.event;
         let data = String::from_utf8(event.data.to_vec()).map_err(ApiError::internal)?;
         Ok(Event {
-            id: event.external_id.as_deref().map_or_else(|| event.id.to_string(), str::to_owned),
+            id: store::outer_id(event.id, event.external_id.as_deref()),
             event_type: event.event_type.clone(),
             tenant_id: event.tenant_id,
             source: event.source,

@@ -9,14 +9,15 @@ use tower::ServiceExt;
 
 use super::World;
 
-/// What a call needs: nothing, the platform admin key, or a role and a scope.
+/// What a call needs: nothing, a signature over what is sent, the platform admin key, or a role and a scope.
 #[derive(Clone, Copy)]
 enum Needs {
     Nothing,
+    Signature,
     Platform,
     Role(&'static str, &'static str),
 }
-use Needs::{Nothing, Platform, Role};
+use Needs::{Nothing, Platform, Role, Signature};
 
 /// `{tenant}`, `{webhook}` and so on stand for objects of the tenant; the body is one that would be accepted.
 fn table() -> Vec<(&'static str, &'static str, Needs, Value)> {
@@ -67,6 +68,13 @@ fn table() -> Vec<(&'static str, &'static str, Needs, Value)> {
         ("GET", "/v1/deliveries/{delivery}", Role("viewer", "deliveries:read"), Value::Null),
         ("POST", "/v1/deliveries/{delivery}/retry", Role("member", "deliveries:write"), Value::Null),
         ("POST", "/v1/deliveries/{delivery}/cancel", Role("member", "deliveries:write"), Value::Null),
+        ("GET", "/v1/received", Role("viewer", "events:read"), Value::Null),
+        ("GET", "/v1/received/{received}", Role("viewer", "events:read"), Value::Null),
+        ("POST", "/v1/received/{received}/release", Role("member", "events:write"), Value::Null),
+        ("POST", "/v1/received/reverify", Role("member", "events:write"), json!({ "webhook_id": "{receiver}" })),
+        ("POST", "/api/v1/webhooks/receive/{receiver}", Signature, json!({})),
+        ("GET", "/api/v1/webhooks/receive/{receiver}", Signature, Value::Null),
+        ("POST", "/api/v1/webhooks/linear", Signature, json!({})),
         ("POST", "/v1/replays", Role("admin", "replays:write"), json!({ "since": "2020-01-01T00:00:00Z" })),
         ("GET", "/v1/replays", Role("viewer", "deliveries:read"), Value::Null),
         ("GET", "/v1/replays/{replay}", Role("viewer", "deliveries:read"), Value::Null),
@@ -100,6 +108,10 @@ impl Objects {
         let delivery = world.get(&owner, "/v1/deliveries").await["items"][0]["id"].to_string();
         let wanted = json!({ "since": "2020-01-01T00:00:00Z" });
         let replay = world.call(&owner, "POST", "/v1/replays", wanted).await.expect(202);
+        let receiver = world.receiver(&tenant, "custom").await;
+        let refused = world.post(&receiver.path(), &[], "{}").await;
+        assert_eq!(refused.status, 401);
+        let received = world.get(&owner, "/v1/received").await["items"][0].clone();
         let text = |value: &Value| value["id"].as_str().unwrap().to_owned();
         let named = vec![
             ("tenant", tenant),
@@ -111,6 +123,8 @@ impl Objects {
             ("event", event),
             ("delivery", delivery),
             ("replay", text(&replay)),
+            ("receiver", receiver.id.to_string()),
+            ("received", text(&received)),
             ("listener", "lsn_unknown".to_owned()),
         ];
         Objects { named, owner }
@@ -119,6 +133,10 @@ impl Objects {
     fn fill(&self, path: &str) -> String {
         let replace = |path: String, (name, id): &(&str, String)| path.replace(&format!("{{{name}}}"), id);
         self.named.iter().fold(path.to_owned(), replace)
+    }
+
+    fn fill_body(&self, body: &Value) -> Value {
+        serde_json::from_str(&self.fill(&body.to_string())).unwrap()
     }
 
     fn tenant(&self) -> &str {
@@ -165,12 +183,17 @@ async fn a_call_is_made_by_whoever_may_and_by_nobody_else() {
     let (_, stranger) = world.tenant("Stranger").await;
     for (method, template, needs, body) in table() {
         let objects = Objects::new(&world).await;
-        let path = objects.fill(template);
+        let (path, given) = (objects.fill(template), body);
+        let body = objects.fill_body(&given);
         let told = async |key: Option<&str>| status(&world, key, method, &path, &body).await;
         let what = format!("{method} {template}");
         let denied = |may: bool| if may { "not 401, 403" } else { "403" };
         if let Nothing = needs {
             assert_eq!(told(None).await, 200, "{what} without a key");
+            continue;
+        }
+        if let Signature = needs {
+            assert_eq!(told(None).await, if method == "GET" { 405 } else { 401 }, "{what} without a signature");
             continue;
         }
         assert_eq!(told(None).await, 401, "{what} without a key");
@@ -182,13 +205,14 @@ async fn a_call_is_made_by_whoever_may_and_by_nobody_else() {
                 Role(least, _) => rank(role) >= rank(least),
                 _ => false,
             };
+            let body = objects.fill_body(&given);
             let told = status(&world, Some(&key), method, &objects.fill(template), &body).await;
             assert_eq!(!matches!(told, 401 | 403), may, "{what} as {role}: {told}, expected {}", denied(may));
             if may && template != "/v1/listen/{listener}/results" {
                 assert!(!matches!(told, 404 | 500..), "{what} as {role}: {told}");
             }
         }
-        check_scopes(&world, (method, template, &body), needs).await;
+        check_scopes(&world, (method, template, &given), needs).await;
         let foreign = told(Some(&stranger)).await;
         match needs {
             Role(..) if template.contains('{') && !template.contains("{type}") => {
@@ -222,7 +246,8 @@ async fn check_scopes(world: &World, (method, template, body): (&str, &str, &Val
         }
         let wanted = json!({ "name": "narrow", "role": "owner", "scopes": scopes });
         let key = world.call(&objects.owner, "POST", "/v1/api-keys", wanted).await.expect(201);
-        let told = status(world, key["key"].as_str(), method, &objects.fill(template), body).await;
+        let body = objects.fill_body(body);
+        let told = status(world, key["key"].as_str(), method, &objects.fill(template), &body).await;
         assert_eq!(told != 403, may, "{method} {template} with the scopes {scopes:?}: {told}");
     }
 }
@@ -244,7 +269,9 @@ async fn lists_show_a_tenant_only_its_own() {
     let world = World::new().await;
     let objects = Objects::new(&world).await;
     let (stranger_id, stranger) = world.tenant("Stranger").await;
-    for path in ["webhooks", "events", "deliveries", "replays", "event-types", "audit-log", "api-keys", "tenants"] {
+    for path in
+        ["webhooks", "events", "received", "deliveries", "replays", "event-types", "audit-log", "api-keys", "tenants"]
+    {
         let list = world.get(&stranger, &format!("/v1/{path}")).await;
         let text = list.to_string();
         for (name, id) in objects.named.iter().filter(|(name, _)| !["type", "listener"].contains(name)) {

@@ -31,7 +31,7 @@ pub(crate) const IDLE_WEBHOOKS: usize = 50;
 pub(crate) const IDLE: &str = "Idle ";
 
 /// The longest that a takeover may take.
-const TAKEOVER_MAX: Duration = Duration::from_secs(900);
+const TAKEOVER_MAX: Duration = Duration::from_secs(1800);
 /// Lines of one plan, and plans, that are worth showing.
 const PLAN_LINES: usize = 30;
 const PLANS: usize = 12;

@@ -36,7 +36,8 @@ pub(super) async fn begin(store: &PgStore, now: UnixMs) -> Result<Begun> {
     node.session.store(session, Relaxed);
     beat(node).await?;
     store.start_background();
-    let mut taken = takeover::take_over(node, now, BEGIN_ROWS_MAX).await?;
+    let mut taken = takeover::Taken::default();
+    takeover::take_over(node, now, BEGIN_ROWS_MAX, &mut taken).await?;
     taken.wake(node);
     let removed = takeover::remove_temporary(store, now).await?;
     if taken.more {

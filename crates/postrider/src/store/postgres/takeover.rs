@@ -23,6 +23,8 @@ use crate::store::{Result, Signal};
 
 /// Rows moved by one statement.
 const BATCH: i64 = 5_000;
+/// Webhooks that share a batch of what waits.
+const LANES: i32 = 100;
 /// Homes that become one's own in one transaction.
 const HOMES: i64 = 100;
 /// Pending deliveries of a temporary webhook that are canceled at a time.
@@ -38,23 +40,36 @@ pub(super) const MARK_DEAD_AT_START: &str = "UPDATE nodes SET dead = true \
      WHERE NOT dead AND heartbeat_at < clock_timestamp() - ttl_ms * interval '1 millisecond' \
        AND pg_postmaster_start_time() < clock_timestamp() - ttl_ms * interval '1 millisecond'";
 
-/// What a call has taken over.
+/// What a round of takeovers has moved, and how far it is.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     pub(super) rows: u64,
     /// There is more.
     pub(super) more: bool,
-    /// Webhooks with rows moved, by their owner.
+    /// Webhooks with rows moved that their owner has not heard of, by owner.
     owners: BTreeMap<i32, Vec<WebhookId>>,
+    /// When the first of the rows is due that a webhook's owner has heard of: a lane that is told of a million later ones
+    /// a few thousand times has nothing else to do.
+    told: BTreeMap<WebhookId, i64>,
+    /// The last row moved of a long queue with a home: those before it need not be looked at again.
+    moved: BTreeMap<Uuid, i64>,
+    /// The last webhook of each dead session that a batch has looked at.
+    looked: BTreeMap<i32, Uuid>,
 }
 
 impl Taken {
-    fn add(&mut self, owner: i32, webhook: Uuid, rows: i64) {
+    /// `due_at` is when the first of the rows is due.
+    fn add(&mut self, owner: i32, webhook: Uuid, rows: i64, due_at: i64) {
         self.rows += u64::try_from(rows).unwrap_or_default();
-        self.owners.entry(owner).or_default().push(WebhookId(webhook));
+        let webhook = WebhookId(webhook);
+        let told = self.told.entry(webhook).or_insert(i64::MAX);
+        if due_at < *told {
+            *told = due_at;
+            self.owners.entry(owner).or_default().push(webhook);
+        }
     }
 
-    /// Wakes whoever has something to send now.
+    /// Wakes whoever has something to send.
     pub(super) fn wake(&mut self, node: &Node) {
         for (owner, webhooks) in std::mem::take(&mut self.owners) {
             if owner == node.session() {
@@ -87,8 +102,10 @@ async fn tick(store: &PgStore) -> Result<()> {
         // Many hands move a great backlog sooner.
         node.notify(Message::Free);
     }
+    let mut taken = Taken::default();
     while node.lease.is_valid() {
-        let mut taken = node.call(take_over(node, node.now(), BATCH.unsigned_abs())).await?;
+        let rows_max = taken.rows + BATCH.unsigned_abs();
+        node.call(take_over(node, node.now(), rows_max, &mut taken)).await?;
         taken.wake(node);
         if !taken.more {
             break;
@@ -122,38 +139,26 @@ async fn dead(client: &Object) -> Result<Vec<i32>> {
     Ok(dead)
 }
 
-/// Takes over up to about `rows_max` rows.
-pub(super) async fn take_over(node: &Node, now: UnixMs, rows_max: u64) -> Result<Taken> {
+/// Goes on taking over until about `rows_max` rows are taken in all.
+pub(super) async fn take_over(node: &Node, now: UnixMs, rows_max: u64, taken: &mut Taken) -> Result<()> {
     let mut client = node.reader().await?;
     let dead = dead(&client).await?;
-    let mut taken = Taken::default();
     while taken.rows < rows_max {
         let heir_of = inherit(&client, node, &dead).await?;
         if heir_of.is_empty() {
             break;
         }
         let moved = taken.rows;
-        if !move_long_queues(&client, node, &dead, &heir_of, now, rows_max, &mut taken).await? {
+        if !move_long_queues(&client, node, &dead, &heir_of, now, rows_max, taken).await? {
             taken.more = true;
-            return Ok(taken);
+            return Ok(());
         }
-        settle_homes(&mut client, node, &dead, &heir_of, now, &mut taken).await?;
+        settle_homes(&mut client, node, &dead, &heir_of, now, taken).await?;
         taken.more = taken.rows > moved;
     }
-    for held in [true, false] {
-        loop {
-            let moved = move_others(&client, node, &dead, held, now, &mut taken).await?;
-            if moved < BATCH {
-                break;
-            }
-            if taken.rows >= rows_max {
-                taken.more = true;
-                return Ok(taken);
-            }
-        }
-    }
-    taken.more = false;
-    Ok(taken)
+    taken.more = !(move_held(&client, node, &dead, now, rows_max, taken).await?
+        && move_parked(&client, node, &dead, rows_max, taken).await?);
+    Ok(())
 }
 
 /// Becomes the heir of homes whose owner is dead, or goes on as such.
@@ -195,22 +200,34 @@ async fn move_long_queues(
             if taken.rows >= rows_max {
                 return Ok(false);
             }
-            moved = client
-                .execute_typed(
-                    "UPDATE pending SET owner = $1, due_at = coalesce(due_at, $4) WHERE (tenant, webhook, n) IN ( \
-                         SELECT p.tenant, p.webhook, p.n FROM homes h \
+            let after = taken.moved.get(&webhook).copied().unwrap_or_default();
+            let row = client
+                .query_typed_one(
+                    "WITH picked AS MATERIALIZED ( \
+                         SELECT p.ctid AS place FROM homes h \
                          JOIN pending p ON p.tenant = h.tenant AND p.webhook = h.webhook \
-                         WHERE h.webhook = $3 AND p.owner = ANY($2) ORDER BY p.n LIMIT $5)",
+                         WHERE h.webhook = $3 AND p.owner = ANY($2) AND p.n > $6 ORDER BY p.n LIMIT $5), \
+                     moved AS ( \
+                         UPDATE pending SET owner = $1, due_at = coalesce(due_at, $4) \
+                         WHERE ctid = ANY(ARRAY(SELECT place FROM picked)) AND owner = ANY($2) RETURNING n, due_at) \
+                     SELECT count(*), max(n), min(due_at) FROM moved",
                     &[
                         (&node.session(), Type::INT4),
                         (&dead, Type::INT4_ARRAY),
                         (&webhook, Type::UUID),
                         (&now.0, Type::INT8),
                         (&BATCH, Type::INT8),
+                        (&after, Type::INT8),
                     ],
                 )
                 .await?;
-            taken.add(node.session(), webhook, i64::try_from(moved).unwrap_or(i64::MAX));
+            let (count, last, due_at): (i64, Option<i64>, Option<i64>) =
+                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            moved = count.unsigned_abs();
+            if let Some(last) = last {
+                taken.moved.insert(webhook, last);
+            }
+            taken.add(node.session(), webhook, count, due_at.unwrap_or(i64::MAX));
         }
     }
     Ok(true)
@@ -241,8 +258,8 @@ async fn settle_homes(
             "WITH moved AS ( \
                  UPDATE pending p SET owner = $1, due_at = coalesce(p.due_at, $4) FROM homes h \
                  WHERE h.webhook = ANY($3) AND p.tenant = h.tenant AND p.webhook = h.webhook AND p.owner = ANY($2) \
-                 RETURNING p.webhook) \
-             SELECT webhook, count(*) FROM moved GROUP BY webhook",
+                 RETURNING p.webhook, p.due_at) \
+             SELECT webhook, count(*), min(due_at) FROM moved GROUP BY webhook",
             &[
                 (&node.session(), Type::INT4),
                 (&dead, Type::INT4_ARRAY),
@@ -261,46 +278,146 @@ async fn settle_homes(
     .await?;
     tx.commit().await?;
     for row in rows {
-        taken.add(node.session(), row.try_get(0)?, row.try_get(1)?);
+        taken.add(node.session(), row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     }
     Ok(())
 }
 
-/// Moves one batch of rows whose webhooks have no home among the dead, each to its home, or else to this node.
-async fn move_others(
+/// To whom a row of a dead session goes: its webhook's home, or else this node. Rows of homes among the dead go with these.
+const TO_WHOM: &str = "coalesce((SELECT h.owner FROM homes h WHERE h.webhook = pending.webhook), $1)";
+const HOME_LIVES: &str = "NOT EXISTS (SELECT FROM homes h WHERE h.webhook = p.webhook AND h.owner = ANY($2))";
+
+/// Moves what dead sessions held in memory, which is little. `false`: the bound was reached before.
+async fn move_held(
     client: &Object,
     node: &Node,
     dead: &[i32],
-    held: bool,
     now: UnixMs,
+    rows_max: u64,
     taken: &mut Taken,
-) -> Result<i64> {
-    let held = if held { "IS NULL" } else { "IS NOT NULL" };
+) -> Result<bool> {
+    let sql = format!(
+        "WITH picked AS MATERIALIZED ( \
+             SELECT held.place FROM unnest($2::integer[]) AS session CROSS JOIN LATERAL ( \
+                 SELECT p.ctid AS place FROM pending p WHERE p.owner = session AND p.due_at IS NULL AND {HOME_LIVES} \
+                 ORDER BY p.n LIMIT $4 FOR UPDATE OF p SKIP LOCKED) AS held LIMIT $4), \
+         moved AS ( \
+             UPDATE pending SET owner = {TO_WHOM}, due_at = $3 WHERE ctid = ANY(ARRAY(SELECT place FROM picked)) \
+             RETURNING owner, webhook) \
+         SELECT owner, webhook, count(*) FROM moved GROUP BY owner, webhook"
+    );
+    loop {
+        let rows = client
+            .query_typed(
+                &sql,
+                &[(&node.session(), Type::INT4), (&dead, Type::INT4_ARRAY), (&now.0, Type::INT8), (&BATCH, Type::INT8)],
+            )
+            .await?;
+        let before = taken.rows;
+        for row in rows {
+            taken.add(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, now.0);
+        }
+        if taken.rows - before < BATCH.unsigned_abs() {
+            return Ok(true);
+        }
+        if taken.rows >= rows_max {
+            return Ok(false);
+        }
+    }
+}
+
+/// Moves what waits for dead sessions. `false`: the bound was reached before.
+///
+/// Webhooks take turns, and of each what is due first goes first: nobody waits behind somebody else's million. Each
+/// statement goes through the index by (owner, webhook, due_at), so that it does not pass what was moved before.
+async fn move_parked(client: &Object, node: &Node, dead: &[i32], rows_max: u64, taken: &mut Taken) -> Result<bool> {
+    let rows = client
+        .query_typed(
+            "SELECT session FROM unnest($1::integer[]) AS session WHERE EXISTS ( \
+                 SELECT FROM pending WHERE owner = session AND due_at IS NOT NULL)",
+            &[(&dead, Type::INT4_ARRAY)],
+        )
+        .await?;
+    for row in rows {
+        let session: i32 = row.try_get(0)?;
+        let mut moved_in_turn = 0;
+        let mut is_whole_turn = !taken.looked.contains_key(&session);
+        loop {
+            let after = taken.looked.get(&session).copied().unwrap_or(Uuid::nil());
+            let (moved, last) = move_lanes(client, node, dead, (session, after), taken).await?;
+            moved_in_turn += moved;
+            match last {
+                Some(last) => drop(taken.looked.insert(session, last)),
+                // All have had their turn. Without a single row moved, what is left is in others' hands.
+                None => {
+                    taken.looked.remove(&session);
+                    if is_whole_turn && moved_in_turn == 0 {
+                        break;
+                    }
+                    (moved_in_turn, is_whole_turn) = (0, true);
+                }
+            }
+            if taken.rows >= rows_max {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Moves a batch of rows of the next webhooks after the one given; tells how many, and the last webhook looked at.
+async fn move_lanes(
+    client: &Object,
+    node: &Node,
+    dead: &[i32],
+    (session, after): (i32, Uuid),
+    taken: &mut Taken,
+) -> Result<(u64, Option<Uuid>)> {
     let rows = client
         .query_typed(
             &format!(
-                "WITH picked AS ( \
-                     SELECT p.tenant, p.webhook, p.n FROM pending p \
-                     WHERE p.owner = ANY($2) AND p.due_at {held} \
-                       AND NOT EXISTS (SELECT FROM homes h WHERE h.webhook = p.webhook AND h.owner = ANY($2)) \
-                     LIMIT $4 FOR UPDATE OF p SKIP LOCKED), \
+                "WITH RECURSIVE lanes (webhook, place) AS ( \
+                     (SELECT webhook, 1 FROM pending WHERE owner = $3 AND webhook > $4 AND due_at IS NOT NULL \
+                      ORDER BY webhook LIMIT 1) \
+                     UNION ALL \
+                     SELECT (SELECT next.webhook FROM pending next \
+                             WHERE next.owner = $3 AND next.webhook > lanes.webhook AND next.due_at IS NOT NULL \
+                             ORDER BY next.webhook LIMIT 1), place + 1 \
+                     FROM lanes WHERE lanes.webhook IS NOT NULL AND place < $5), \
+                 turn AS MATERIALIZED (SELECT webhook FROM lanes WHERE webhook IS NOT NULL), \
+                 picked AS MATERIALIZED ( \
+                     SELECT first.place FROM turn AS p CROSS JOIN LATERAL ( \
+                         SELECT ctid AS place FROM pending \
+                         WHERE owner = $3 AND webhook = p.webhook AND due_at IS NOT NULL \
+                         ORDER BY due_at, n LIMIT $6 / (SELECT count(*) FROM turn) FOR UPDATE SKIP LOCKED) AS first \
+                     WHERE {HOME_LIVES}), \
                  moved AS ( \
-                     UPDATE pending p SET owner = coalesce(h.owner, $1), due_at = coalesce(p.due_at, $3) \
-                     FROM picked LEFT JOIN homes h ON h.webhook = picked.webhook \
-                     WHERE p.tenant = picked.tenant AND p.webhook = picked.webhook AND p.n = picked.n \
-                     RETURNING p.owner, p.webhook) \
-                 SELECT owner, webhook, count(*) FROM moved GROUP BY owner, webhook"
+                     UPDATE pending SET owner = {TO_WHOM} WHERE ctid = ANY(ARRAY(SELECT place FROM picked)) \
+                     RETURNING owner, webhook, due_at) \
+                 SELECT last.webhook, sums.owner, sums.webhook, sums.rows, sums.due_at \
+                 FROM (SELECT max(webhook::text)::uuid AS webhook FROM turn) AS last LEFT JOIN ( \
+                     SELECT owner, webhook, count(*) AS rows, min(due_at) AS due_at FROM moved \
+                     GROUP BY owner, webhook) AS sums ON true"
             ),
-            &[(&node.session(), Type::INT4), (&dead, Type::INT4_ARRAY), (&now.0, Type::INT8), (&BATCH, Type::INT8)],
+            &[
+                (&node.session(), Type::INT4),
+                (&dead, Type::INT4_ARRAY),
+                (&session, Type::INT4),
+                (&after, Type::UUID),
+                (&LANES, Type::INT4),
+                (&BATCH, Type::INT8),
+            ],
         )
         .await?;
-    let mut moved = 0;
+    let before = taken.rows;
+    let mut last = None;
     for row in rows {
-        let count: i64 = row.try_get(2)?;
-        taken.add(row.try_get(0)?, row.try_get(1)?, count);
-        moved += count;
+        last = row.try_get(0)?;
+        if let Some(owner) = row.try_get(1)? {
+            taken.add(owner, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
+        }
     }
-    Ok(moved)
+    Ok((taken.rows - before, last))
 }
 
 /// Lets the pipeline look for replays whose node is dead.

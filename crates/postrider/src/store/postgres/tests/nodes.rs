@@ -17,6 +17,7 @@ use crate::store::conformance::Backend;
 use crate::store::conformance::world::{World, ok, tenant, webhook};
 use crate::store::postgres::PgStore;
 use crate::store::postgres::nodes::{Pulse, beat};
+use crate::store::postgres::takeover::{Taken, take_over};
 use crate::store::{Notice, RecordedOutcome, Signal, Store};
 
 /// Short enough for a test, long enough for a machine that is busy.
@@ -208,6 +209,38 @@ async fn two_survivors_share_a_backlog_and_lose_nothing() {
     until("the takeover", async || total().await == 60_000).await;
     let all: i64 = client.query_one("SELECT count(*) FROM pending", &[]).await.unwrap().get(0);
     assert_eq!(all, 60_000);
+}
+
+#[tokio::test]
+#[ignore = "needs POSTRIDER_TEST_POSTGRES"]
+async fn a_long_queue_of_a_dead_node_delays_the_takeover_of_no_other() {
+    let database = Database::new();
+    let client = database.client().await;
+    let (dead, taker) = (database.node("dead", LONG).await, database.node("taker", LONG).await);
+    dead.begin(now()).await.unwrap();
+    taker.begin(now()).await.unwrap();
+    // One webhook with many rows among some with few, whose ids are on either side of its own.
+    put_rows(&client, webhook(5).0, dead.session(), 1..40_001).await;
+    for number in [1, 4, 6, 9] {
+        let start = 50_000 + i64::from(number) * 100;
+        put_rows(&client, webhook(number).0, dead.session(), start..start + 20).await;
+    }
+    client.execute("UPDATE pending SET due_at = 1 WHERE due_at IS NULL", &[]).await.unwrap();
+    client.execute("UPDATE nodes SET dead = true WHERE session = $1", &[&dead.session()]).await.unwrap();
+
+    let mut taken = Taken::default();
+    take_over(&taker.node, now(), 5_000, &mut taken).await.unwrap();
+    assert!(taken.more && (1_000..10_000).contains(&taken.rows), "{taken:?}");
+    let left = "SELECT count(*) FROM pending WHERE owner = $1 AND webhook <> $2";
+    let left: i64 = client.query_one(left, &[&dead.session(), &webhook(5).0]).await.unwrap().get(0);
+    assert_eq!(left, 0, "of webhooks with few rows");
+
+    while taken.more {
+        let rows_max = taken.rows + 5_000;
+        take_over(&taker.node, now(), rows_max, &mut taken).await.unwrap();
+    }
+    assert_eq!(taken.rows, 40_080);
+    assert_eq!(parked_for(&client, taker.session()).await, 40_080);
 }
 
 #[tokio::test]

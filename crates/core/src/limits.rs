@@ -131,6 +131,16 @@ pub const INBOUND_CERTIFICATE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const INBOUND_CANDIDATES_MAX: usize = 64;
 /// Requests verified again by one call; the next one goes on after them.
 pub const INBOUND_REVERIFY_MAX: usize = 5000;
+/// Source of a receiver, characters: the contract's bound.
+pub const SOURCE_CHARS_MAX: usize = 100;
+/// Addresses and networks from where one receiver takes requests.
+pub const ALLOWED_ADDRESSES_MAX: usize = 64;
+/// Body of an answer of a receiver's own, bytes.
+pub const ANSWER_BODY_BYTES_MAX: usize = 16 * 1024;
+/// Content type of such an answer, bytes.
+pub const ANSWER_CONTENT_TYPE_BYTES_MAX: usize = 256;
+/// The token that is verified in a receiver's handshake, bytes: eBay's is at most 80.
+pub const VERIFY_TOKEN_BYTES_MAX: usize = 256;
 /// Signatures of one received request that are compared: DocuSign, which sends most, documents up to 100 keys.
 pub const INBOUND_SIGNATURES_MAX: usize = 100;
 /// Signatures of one received request that are checked with a public key, each of which costs tens of microseconds.

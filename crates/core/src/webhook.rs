@@ -85,7 +85,7 @@ pub struct Concurrency {
 pub struct ReceiverSpec {
     /// Who sends, as the user wrote it; which provider that is, says [`Provider::find`](crate::inbound::Provider::find).
     pub source: String,
-    /// The receive URL as the provider was told it, for the schemes that sign it. Never made from a request's `Host`.
+    /// The receive URL as the provider was told it, for the schemes that sign it. Never made from what is received.
     pub url: String,
     /// From where requests are taken; empty: from anywhere.
     #[serde(default)]

@@ -4,7 +4,9 @@
 //! its own. Each resource lists its calls in a table of [`route::Route`]s; the router, the OpenAPI document, the
 //! reference page and the test of every credential against every call are all made from that table.
 
+mod alumia;
 mod call;
+mod contract;
 mod error;
 mod idempotency;
 mod json;
@@ -42,6 +44,7 @@ fn documented() -> Vec<Route> {
 /// Every call of every surface. Surfaces that others have published have documents of their own.
 fn routes() -> Vec<Route> {
     let mut routes = documented();
+    routes.extend(alumia::routes());
     routes.extend(receive::routes());
     routes
 }

@@ -267,5 +267,27 @@ pub fn client_address(parts: &Parts, trusted: &[IpNet]) -> Option<IpAddr> {
     Some(client)
 }
 
+/// Scheme, host and port by which the client has reached us: from the `Host` header, or, if the peer is a trusted proxy,
+/// from what the proxy says of the request it got (`X-Forwarded-Proto`, `X-Forwarded-Host`; of several values the
+/// last, which is the peer's own). `None` if there is no host that makes sense.
+pub fn origin(parts: &Parts, trusted: &[IpNet]) -> Option<String> {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical());
+    let is_trusted = peer.is_some_and(|peer| trusted.iter().any(|net| net.contains(&peer)));
+    let forwarded = |name: &str| {
+        let value = parts.headers.get_all(name).iter().next_back().filter(|_| is_trusted)?.to_str().ok()?;
+        value.rsplit(',').next().map(|last| last.trim().to_owned()).filter(|last| !last.is_empty())
+    };
+    let host = parts.headers.get(axum::http::header::HOST).and_then(|host| host.to_str().ok().map(str::to_owned));
+    let host = host.or_else(|| parts.uri.authority().map(ToString::to_string));
+    let host = forwarded("x-forwarded-host").or(host)?;
+    let scheme = forwarded("x-forwarded-proto").unwrap_or_else(|| "http".to_owned()).to_ascii_lowercase();
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:[]".contains(&byte);
+    if !matches!(scheme.as_str(), "http" | "https") || !host.bytes().all(is_host) {
+        return None;
+    }
+    let url = url::Url::parse(&format!("{scheme}://{host}")).ok()?;
+    url.has_host().then(|| url.origin().ascii_serialization())
+}
+
 #[cfg(test)]
 mod tests;

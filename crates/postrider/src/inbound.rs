@@ -11,7 +11,6 @@
 mod again;
 mod arrival;
 mod certificates;
-mod learned;
 mod receivers;
 mod synthetic;
 
@@ -101,7 +100,7 @@ impl Inbound {
         let url = receiver.signed_url(arrival.query());
         let reply = handshake(receiver.provider, &receiver.setup(now), &arrival.request(&url), now);
         if let Some(secret) = reply.as_ref().and_then(|reply| reply.learned_secret.as_ref()) {
-            learned::store(app, receiver.record.id, secret, arrival.address).await?;
+            registry::webhooks::learn_secret(app, receiver.record.id, secret.clone(), arrival.address).await?;
         }
         Ok(reply)
     }

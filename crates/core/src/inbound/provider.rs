@@ -42,6 +42,24 @@ impl Provider {
         self.recipes().any(|recipe| recipe.message.contains(&Part::Url))
     }
 
+    /// Whether this can be what one of its schemes verifies with, as far as its form tells.
+    pub fn takes(&self, secret: &Secret) -> bool {
+        self.schemes.is_empty() || self.schemes.iter().any(|scheme| scheme.takes(secret))
+    }
+
+    /// The headers in which somebody would send `signature`, made at `timestamp` (as text, in the provider's unit): those
+    /// of the first scheme for which signature and time are all that it takes. A signature that is a header's whole value
+    /// already is left as it is.
+    pub fn signature_headers(&self, signature: &str, timestamp: Option<&str>) -> Vec<(String, String)> {
+        let headers = |scheme: &Scheme| match scheme {
+            Scheme::Signed(recipe) => recipe.headers(signature, timestamp),
+            Scheme::Token(Text::Bearer) => Some(vec![("authorization".to_owned(), format!("Bearer {signature}"))]),
+            Scheme::Token(Text::Header(name)) => Some(vec![((*name).to_owned(), signature.to_owned())]),
+            _ => None,
+        };
+        self.schemes.iter().find_map(headers).unwrap_or_default()
+    }
+
     /// Whether the request's verification needs a certificate that the caller fetches.
     pub fn needs_certificate(&self) -> bool {
         self.schemes.iter().any(|scheme| matches!(scheme, Scheme::PayPal | Scheme::Sns))
@@ -182,6 +200,44 @@ impl Recipe {
         let is_part = |part: &Part| matches!(part, Part::Header(name) if *name == header);
         let is_time = |time: &Time| matches!(time.place, TimePlace::Header(name) if name == header);
         is_signature || self.message.iter().any(is_part) || self.time.as_ref().is_some_and(is_time)
+    }
+
+    /// See [`Provider::signature_headers`]; `None` if more than a signature and a time must be sent, or they stand
+    /// elsewhere.
+    fn headers(&self, signature: &str, timestamp: Option<&str>) -> Option<Vec<(String, String)>> {
+        if self.message.iter().any(|part| matches!(part, Part::Header(_))) {
+            return None;
+        }
+        let (name, value) = match &self.signature {
+            Signature::Header { name, prefix } => {
+                let bare = signature.strip_prefix(prefix).unwrap_or(signature);
+                ((*name).to_owned(), format!("{prefix}{bare}"))
+            }
+            Signature::Pairs { name, separator, key } => {
+                let is_whole = signature.contains('=') && signature.contains(*separator);
+                let pair = signature.strip_prefix(key).and_then(|rest| rest.strip_prefix('=')).unwrap_or(signature);
+                let value = match (&self.time, timestamp) {
+                    _ if is_whole => signature.to_owned(),
+                    (Some(Time { place: TimePlace::Pair(time), .. }), Some(at)) => {
+                        format!("{time}={at}{separator}{key}={pair}")
+                    }
+                    _ => format!("{key}={pair}"),
+                };
+                ((*name).to_owned(), value)
+            }
+            Signature::Tagged { name, tag } => {
+                let is_whole = signature.split_once(',').is_some_and(|(given, _)| given == *tag);
+                let value = if is_whole { signature.to_owned() } else { format!("{tag},{signature}") };
+                ((*name).to_owned(), value)
+            }
+            Signature::Numbered { prefix } => (format!("{prefix}1"), signature.to_owned()),
+            Signature::Json(_) | Signature::FormPairs(_) => return None,
+        };
+        let mut headers = vec![(name, value)];
+        if let (Some(Time { place: TimePlace::Header(name), .. }), Some(at)) = (&self.time, timestamp) {
+            headers.push(((*name).to_owned(), at.to_owned()));
+        }
+        Some(headers)
     }
 }
 
@@ -352,4 +408,37 @@ impl Text {
 fn bearer(value: &str) -> Option<&str> {
     let (kind, token) = value.split_once(' ')?;
     kind.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_signature_is_put_where_its_provider_sends_it() {
+        let of = |source: &str, signature: &str, timestamp: Option<&str>| {
+            let headers = Provider::find(source).signature_headers(signature, timestamp);
+            headers.into_iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>()
+        };
+        let at = Some("17");
+        for (source, signature, timestamp, expected) in [
+            ("custom", "ab", at, vec!["x-alumia-signature: t=17,v1=ab"]),
+            ("custom", "v1=ab", at, vec!["x-alumia-signature: t=17,v1=ab"]),
+            ("custom", "t=16,v1=ab", at, vec!["x-alumia-signature: t=16,v1=ab"]),
+            ("custom", "ab", None, vec!["x-alumia-signature: v1=ab"]),
+            ("stripe", "ab", at, vec!["stripe-signature: t=17,v1=ab"]),
+            ("paddle", "ab", at, vec!["paddle-signature: ts=17;h1=ab"]),
+            ("github", "ab", None, vec!["x-hub-signature-256: sha256=ab"]),
+            ("github", "sha256=ab", None, vec!["x-hub-signature-256: sha256=ab"]),
+            ("slack", "v0=ab", at, vec!["x-slack-signature: v0=ab", "x-slack-request-timestamp: 17"]),
+            ("docusign", "ab", None, vec!["x-docusign-signature-1: ab"]),
+            ("gitlab", "ab", None, vec!["x-gitlab-token: ab"]),
+            ("token", "ab", None, vec!["authorization: Bearer ab"]),
+            ("svix", "ab", at, vec![]),
+            ("mailgun", "ab", at, vec![]),
+            ("paypal", "ab", at, vec![]),
+        ] {
+            assert_eq!(of(source, signature, timestamp), expected, "{source} {signature}");
+        }
+    }
 }

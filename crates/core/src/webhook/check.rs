@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::WebhookSpec;
+use url::Url;
+
+use super::{RateLimit, ReceiverAnswer, ReceiverSpec, WebhookSpec};
 use crate::dialect::Dialect;
 use crate::filter::Filter;
+use crate::inbound::Provider;
 use crate::limits;
 use crate::retry;
+use crate::signing::ReceiverSecrets;
 use crate::subscription::Subscriptions;
 
 /// A field that cannot be taken as it is.
@@ -53,6 +57,9 @@ impl WebhookSpec {
         if let Some(filter) = &self.filter {
             check_filter(filter)?;
         }
+        if let Some(receiver) = &self.receiver {
+            receiver.check()?;
+        }
         let metadata = serde_json::to_vec(&self.metadata).map_or(usize::MAX, |json| json.len());
         if metadata > limits::METADATA_BYTES_MAX {
             return wrong("metadata", format!("is longer than {} bytes as JSON", limits::METADATA_BYTES_MAX));
@@ -67,12 +74,7 @@ impl WebhookSpec {
                 return wrong("timeout_ms", format!("must be from {least} to {most}"));
             }
         }
-        if let Some(rate) = self.rate_limit {
-            let (least, most) = (limits::RATE_PER_SECOND_MIN, limits::RATE_PER_SECOND_MAX);
-            if !(least..=most).contains(&rate.per_second) {
-                return wrong("rate_limit.per_second", format!("must be from {least} to {most}"));
-            }
-        }
+        check_rate("rate_limit.per_second", self.rate_limit)?;
         if let Some(concurrency) = self.concurrency {
             let most = limits::LANE_IN_FLIGHT_MAX;
             if !(1..=most).contains(&(concurrency.max as usize)) {
@@ -80,6 +82,97 @@ impl WebhookSpec {
             }
         }
         Ok(())
+    }
+}
+
+impl ReceiverSpec {
+    /// # Errors
+    /// The first field that is wrong, as a field of `receiver`.
+    pub fn check(&self) -> Checked {
+        check_line("receiver.source", &self.source, limits::SOURCE_CHARS_MAX)?;
+        check_signed_url(&self.url)?;
+        if self.allowed_addresses.len() > limits::ALLOWED_ADDRESSES_MAX {
+            let most = limits::ALLOWED_ADDRESSES_MAX;
+            return wrong("receiver.allowed_addresses", format!("has more than {most} entries"));
+        }
+        check_rate("receiver.rate_limit.per_second", self.rate_limit)?;
+        self.answer.as_ref().map_or(Ok(()), check_answer)
+    }
+
+    /// Checks what this receiver verifies with.
+    ///
+    /// # Errors
+    /// The first secret that cannot be one of the provider's. The message never contains a secret.
+    pub fn check_secrets(&self, secrets: &ReceiverSecrets) -> Checked {
+        let provider = Provider::find(&self.source);
+        if secrets.secrets.len() > limits::INBOUND_SECRETS_MAX {
+            return wrong("receiver.secrets", format!("has more than {} entries", limits::INBOUND_SECRETS_MAX));
+        }
+        for (at, secret) in secrets.secrets.iter().enumerate() {
+            let field =
+                if secrets.secrets.len() == 1 { "receiver.secret".into() } else { format!("receiver.secrets[{at}]") };
+            let text = secret.reveal();
+            if text.trim().is_empty() {
+                return wrong(&field, "must not be empty");
+            }
+            if text.len() > limits::SECRET_BYTES_MAX {
+                return wrong(&field, format!("is longer than {} bytes", limits::SECRET_BYTES_MAX));
+            }
+            if !provider.takes(secret) {
+                return wrong(&field, format!("does not have the form of a key of `{}`", provider.name));
+            }
+        }
+        let Some(token) = &secrets.verify_token else { return Ok(()) };
+        let (text, most) = (token.reveal(), limits::VERIFY_TOKEN_BYTES_MAX);
+        if text.is_empty() || text.len() > most || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return wrong(
+                "receiver.verify_token",
+                format!("must be 1 to {most} visible ASCII characters without spaces"),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The URL that some schemes sign: nobody calls it here, so no more than its form is looked at.
+fn check_signed_url(url: &str) -> Checked {
+    if url.len() > limits::URL_BYTES_MAX {
+        return wrong("receiver.url", format!("is longer than {} bytes", limits::URL_BYTES_MAX));
+    }
+    let is_fit = !url.chars().any(|c| c.is_control() || c.is_whitespace())
+        && Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    if is_fit { Ok(()) } else { wrong("receiver.url", "must be an http or https URL") }
+}
+
+fn check_answer(answer: &ReceiverAnswer) -> Checked {
+    if !(200..=299).contains(&answer.status) {
+        return wrong("receiver.answer.status", "must be from 200 to 299");
+    }
+    if answer.body.len() > limits::ANSWER_BODY_BYTES_MAX {
+        return wrong("receiver.answer.body", format!("is longer than {} bytes", limits::ANSWER_BODY_BYTES_MAX));
+    }
+    if matches!(answer.status, 204 | 205) && !answer.body.is_empty() {
+        return wrong("receiver.answer.body", format!("must be empty with status {}", answer.status));
+    }
+    let Some(content_type) = &answer.content_type else { return Ok(()) };
+    let most = limits::ANSWER_CONTENT_TYPE_BYTES_MAX;
+    if content_type.is_empty() || content_type.len() > most {
+        return wrong("receiver.answer.content_type", format!("must have 1 to {most} characters"));
+    }
+    let is_visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    if !content_type.bytes().all(is_visible) || content_type.trim() != content_type {
+        return wrong("receiver.answer.content_type", "must be visible ASCII characters, without spaces around");
+    }
+    Ok(())
+}
+
+fn check_rate(field: &str, limit: Option<RateLimit>) -> Checked {
+    let (least, most) = (limits::RATE_PER_SECOND_MIN, limits::RATE_PER_SECOND_MAX);
+    match limit {
+        Some(limit) if !(least..=most).contains(&limit.per_second) => {
+            wrong(field, format!("must be from {least} to {most}"))
+        }
+        _ => Ok(()),
     }
 }
 

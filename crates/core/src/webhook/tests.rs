@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::limits;
+use crate::signing::{ReceiverSecrets, Secret};
 
 fn spec(fields: serde_json::Value) -> WebhookSpec {
     let mut all = json!({"url": "not looked at here"});
@@ -131,5 +132,108 @@ fn a_retry_policy_says_exactly_one_thing() {
         json!({"schedule_ms": [-1]}),
     ] {
         assert!(read(bad.clone()).is_err(), "{bad}");
+    }
+}
+
+fn receiver(fields: serde_json::Value) -> ReceiverSpec {
+    let mut all = json!({"source": "custom", "url": "https://hooks.example.com/in"});
+    all.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    serde_json::from_value(all).unwrap()
+}
+
+#[test]
+fn a_receiver_is_checked_at_its_bounds_and_its_fields_are_named() {
+    let networks = |n: usize| json!({"allowed_addresses": vec!["192.0.2.0/24"; n]});
+    let answer = |fields: serde_json::Value| {
+        let mut all = json!({"status": 200});
+        all.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        json!({"answer": all})
+    };
+    let text = |n: usize| "é".repeat(n);
+    let url = |n: usize| format!("https://example.com/{}", "x".repeat(n - 20));
+    for (good, bad, field) in [
+        (
+            json!({"source": text(limits::SOURCE_CHARS_MAX)}),
+            json!({"source": text(limits::SOURCE_CHARS_MAX + 1)}),
+            "source",
+        ),
+        (json!({"source": "Acme CRM"}), json!({"source": " "}), "source"),
+        (json!({"source": "acme"}), json!({"source": "a\nb"}), "source"),
+        (json!({"url": url(limits::URL_BYTES_MAX)}), json!({"url": url(limits::URL_BYTES_MAX + 1)}), "url"),
+        (json!({"url": "http://localhost:8080/in"}), json!({"url": "ftp://example.com/"}), "url"),
+        (json!({"url": "https://example.com"}), json!({"url": "https://exa mple.com"}), "url"),
+        (networks(limits::ALLOWED_ADDRESSES_MAX), networks(limits::ALLOWED_ADDRESSES_MAX + 1), "allowed_addresses"),
+        (
+            json!({"rate_limit": {"per_second": 0.01}}),
+            json!({"rate_limit": {"per_second": 0.0}}),
+            "rate_limit.per_second",
+        ),
+        (answer(json!({"status": 299})), answer(json!({"status": 300})), "answer.status"),
+        (answer(json!({"status": 200})), answer(json!({"status": 199})), "answer.status"),
+        (answer(json!({"status": 204})), answer(json!({"status": 204, "body": "x"})), "answer.body"),
+        (
+            answer(json!({"body": "x".repeat(limits::ANSWER_BODY_BYTES_MAX)})),
+            answer(json!({"body": "x".repeat(limits::ANSWER_BODY_BYTES_MAX + 1)})),
+            "answer.body",
+        ),
+        (
+            answer(json!({"content_type": "x".repeat(limits::ANSWER_CONTENT_TYPE_BYTES_MAX)})),
+            answer(json!({"content_type": "x".repeat(limits::ANSWER_CONTENT_TYPE_BYTES_MAX + 1)})),
+            "answer.content_type",
+        ),
+        (
+            answer(json!({"content_type": "text/xml; charset=utf-8"})),
+            answer(json!({"content_type": "text/xml\r\nx: y"})),
+            "answer.content_type",
+        ),
+        (answer(json!({"content_type": "text/xml"})), answer(json!({"content_type": " "})), "answer.content_type"),
+    ] {
+        assert_eq!(receiver(good.clone()).check(), Ok(()), "{good}");
+        let found = receiver(bad.clone()).check().unwrap_err();
+        assert_eq!(found.field, format!("receiver.{field}"), "{bad}");
+        let whole = WebhookSpec { receiver: Some(receiver(bad)), ..spec(json!({})) };
+        assert_eq!(whole.check(), Err(found));
+    }
+}
+
+#[test]
+fn a_receivers_secrets_have_the_form_of_its_providers_keys() {
+    let check = |source: &str, secrets: &[&str], verify_token: Option<&str>| {
+        let secret = |text: &str| Secret::new(text.to_owned());
+        let held = ReceiverSecrets {
+            secrets: secrets.iter().map(|text| secret(text)).collect(),
+            verify_token: verify_token.map(secret),
+        };
+        receiver(json!({ "source": source })).check_secrets(&held).err().map(|error| error.field)
+    };
+    let long = |n: usize| "s".repeat(n);
+    let (key, spki) = ("a0".repeat(32), "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE".to_owned());
+    for (source, secret, is_fit) in [
+        ("github", "anything", true),
+        ("github", " ", false),
+        ("github", long(limits::SECRET_BYTES_MAX).as_str(), true),
+        ("github", long(limits::SECRET_BYTES_MAX + 1).as_str(), false),
+        ("discord", key.as_str(), true),
+        ("discord", "whsec_c2VjcmV0", false),
+        ("sendgrid", spki.as_str(), false),
+        ("adyen", "0a0b", true),
+        ("svix", "whsec_c2VjcmV0", true),
+        ("svix", "not base64!", false),
+        ("monday", "whatever", true),
+    ] {
+        let wrong = (!is_fit).then(|| "receiver.secret".to_owned());
+        assert_eq!(check(source, &[secret], None), wrong, "{source} {secret}");
+    }
+    let many = |n: usize| vec!["s"; n];
+    assert_eq!(check("github", &many(limits::INBOUND_SECRETS_MAX), None), None);
+    let too_many = check("github", &many(limits::INBOUND_SECRETS_MAX + 1), None);
+    assert_eq!(too_many.as_deref(), Some("receiver.secrets"));
+    assert_eq!(check("discord", &[&key, "x"], None).as_deref(), Some("receiver.secrets[1]"));
+    let token = |n: usize| check("meta", &[], Some(&long(n)));
+    assert_eq!(token(limits::VERIFY_TOKEN_BYTES_MAX), None);
+    for wrong in
+        [check("meta", &[], Some("")), check("meta", &[], Some("a b")), token(limits::VERIFY_TOKEN_BYTES_MAX + 1)]
+    {
+        assert_eq!(wrong.as_deref(), Some("receiver.verify_token"));
     }
 }

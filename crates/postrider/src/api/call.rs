@@ -59,6 +59,15 @@ impl Call {
         auth::client_address(&self.parts, &self.app().config.trusted_proxies)
     }
 
+    /// Scheme, host and port under which we are reached: the configured public URL, else as this request did.
+    pub(super) fn origin(&self) -> String {
+        let config = &self.app().config;
+        if let Some(url) = &config.public_url {
+            return url.as_str().trim_end_matches('/').to_owned();
+        }
+        auth::origin(&self.parts, &config.trusted_proxies).unwrap_or_else(|| format!("http://{}", config.listen))
+    }
+
     /// Who acts, for the audit log.
     pub(super) fn actor(&self) -> Actor {
         Actor {

@@ -17,6 +17,7 @@ use postrider_core::limits::{INBOUND_BODY_BYTES_MAX, INBOUND_CANDIDATES_MAX};
 use postrider_core::webhook::ReceiverAnswer;
 use serde_json::json;
 
+use super::alumia::envelope;
 use super::call::{Call, Content, Reply};
 use super::error::{ApiError, Code, Result};
 use super::route::{Access, Effect, Route};
@@ -188,7 +189,7 @@ fn accepted(provider: &Provider, received: Received) -> Result<Reply> {
     };
     let word = if received.repeat { "duplicate" } else { "accepted" };
     let data = json!({ "id": received.id.0.hyphenated().to_string(), "status": word });
-    Reply::json(status, &json!({ "success": true, "data": data }))
+    envelope::data(status, &data)
 }
 
 fn own_answer(own: ReceiverAnswer, received: Received) -> Result<Reply> {

@@ -10,6 +10,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 
 use super::call::{Call, Content, Reply};
+use super::contract::Contract;
 use super::error::{ApiError, Code, Result};
 use super::idempotency;
 use super::reference;
@@ -59,9 +60,9 @@ impl RequestIds {
 pub(super) async fn serve(surface: Arc<Surface>, route: Arc<Route>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let request_id = surface.request_ids.of(&parts);
-    let is_private = route.access != Access::Open;
+    let (contract, is_private) = (Contract::of(route.path), route.access != Access::Open);
     let result = answer(surface, &route, parts, body, request_id.clone()).await;
-    render(result, &request_id, is_private)
+    render(result, &request_id, contract, is_private)
 }
 
 async fn answer(
@@ -78,7 +79,8 @@ async fn answer(
     if !route.is_hot && route.access != Access::Open {
         catch_up(&surface.app).await;
     }
-    if !route.has_query() && parts.uri.query().is_some_and(|query| !query.is_empty()) {
+    let takes_query = route.has_query() || !Contract::of(route.path).is_strict();
+    if !takes_query && parts.uri.query().is_some_and(|query| !query.is_empty()) {
         return Err(ApiError::new(Code::InvalidParameter, "this call takes no query parameters"));
     }
     let path = path_parameters(route, &mut parts).await?;
@@ -148,20 +150,21 @@ async fn path_parameters(route: &Route, parts: &mut Parts) -> Result<Vec<(Box<st
 
 pub(super) async fn no_such_path(surface: Arc<Surface>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    render(Err(ApiError::new(Code::NotFound, "no such path")), &surface.request_ids.of(&parts), false)
+    let error = ApiError::new(Code::NotFound, "no such path");
+    render(Err(error), &surface.request_ids.of(&parts), Contract::of(parts.uri.path()), false)
 }
 
 /// The router adds `Allow`.
 pub(super) async fn wrong_method(surface: Arc<Surface>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let error = ApiError::new(Code::MethodNotAllowed, "this path does not take that method");
-    render(Err(error), &surface.request_ids.of(&parts), false)
+    render(Err(error), &surface.request_ids.of(&parts), Contract::of(parts.uri.path()), false)
 }
 
-fn render(result: Result<Reply>, request_id: &str, is_private: bool) -> Response {
+fn render(result: Result<Reply>, request_id: &str, contract: Contract, is_private: bool) -> Response {
     let reply = result.unwrap_or_else(|error| {
         log(&error, request_id);
-        error_reply(&error)
+        error_reply(&error, contract)
     });
     let mut response = Response::new(Body::empty());
     *response.status_mut() = reply.status;
@@ -193,13 +196,13 @@ fn log(error: &ApiError, request_id: &str) {
     }
 }
 
-fn error_reply(error: &ApiError) -> Reply {
-    let bytes = serde_json::to_vec(&error.body()).expect("three strings are plain JSON");
-    let mut reply = Reply::raw_json(error.code.status(), bytes.into());
+fn error_reply(error: &ApiError, contract: Contract) -> Reply {
+    let (status, body) = contract.error(error);
+    let mut reply = Reply::raw_json(status, body.into());
     if let Some(seconds) = error.retry_after_seconds {
         reply = reply.header(header::RETRY_AFTER, seconds.into());
     }
-    if error.code.status() == StatusCode::UNAUTHORIZED {
+    if status == StatusCode::UNAUTHORIZED {
         reply = reply.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     reply

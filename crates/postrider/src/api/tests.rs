@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod alumia;
 mod documents;
 mod errors;
 mod events;
@@ -10,6 +11,7 @@ mod history;
 mod keys;
 mod listening;
 mod received;
+mod receivers;
 mod repeats;
 mod tenants;
 mod webhooks;

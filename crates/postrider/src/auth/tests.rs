@@ -125,3 +125,38 @@ fn an_expired_key_is_unknown_from_its_moment_on() {
     assert_eq!(ask(999), Ok(()));
     assert_eq!(ask(1000), Err(Denied::Unknown));
 }
+
+#[test]
+fn the_origin_is_the_hosts_or_a_trusted_proxys() {
+    let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+    let parts = |peer: &str, headers: &[(&str, &str)]| {
+        let mut request = Request::get("/").extension(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 4000)));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    };
+    let forwarded = [("host", "node-1:8080"), ("x-forwarded-host", "hooks.example"), ("x-forwarded-proto", "https")];
+    let several = [
+        ("host", "node-1"),
+        ("x-forwarded-host", "evil.example, hooks.example"),
+        ("x-forwarded-proto", "http"),
+        ("x-forwarded-proto", "http, https"),
+    ];
+    let table: [(&str, &[(&str, &str)], Option<&str>); 11] = [
+        ("192.0.2.1", &[("host", "hooks.example")], Some("http://hooks.example")),
+        ("192.0.2.1", &[("host", "Hooks.Example:80")], Some("http://hooks.example")),
+        ("192.0.2.1", &[("host", "[2001:db8::1]:8080")], Some("http://[2001:db8::1]:8080")),
+        ("192.0.2.1", &forwarded, Some("http://node-1:8080")),
+        ("10.0.0.1", &forwarded, Some("https://hooks.example")),
+        ("10.0.0.1", &several, Some("https://hooks.example")),
+        ("10.0.0.1", &[("host", "node-1"), ("x-forwarded-proto", "https")], Some("https://node-1")),
+        ("10.0.0.1", &[("host", "node-1"), ("x-forwarded-proto", "javascript")], None),
+        ("192.0.2.1", &[("host", "a@b")], None),
+        ("192.0.2.1", &[("host", "a/b?c")], None),
+        ("192.0.2.1", &[], None),
+    ];
+    for (peer, headers, expected) in table {
+        assert_eq!(origin(&parts(peer, headers), &trusted).as_deref(), expected, "{peer} {headers:?}");
+    }
+}

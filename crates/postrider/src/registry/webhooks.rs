@@ -1,5 +1,7 @@
 //! Webhooks: their rules, their secrets and the rotation of these.
 
+mod receiver;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,13 +9,16 @@ use std::time::Duration;
 use postrider_core::dialect::Dialect;
 use postrider_core::filter::Filter;
 use postrider_core::ids::{TenantId, WebhookId};
+use postrider_core::inbound::Provider;
 use postrider_core::limits::WEBHOOKS_PER_TENANT_MAX;
-use postrider_core::signing::{Secret, WebhookSecrets, check_secret, secret_from_random};
+use postrider_core::signing::{ReceiverSecrets, Secret, WebhookSecrets, check_secret, secret_from_random};
 use postrider_core::subscription::Subscriptions;
 use postrider_core::time::UnixMs;
 use postrider_core::webhook::{Concurrency, Ordering, RateLimit, RetryPolicy, WebhookSpec, WebhookStatus};
 use serde_json::{Value, json};
 
+use self::receiver::Held;
+pub use self::receiver::{DEFAULT_SOURCE, RECEIVE_PATH, ReceiverChange, learn_secret, receive_url, receiver_secrets};
 use super::{Patch, Rejection, Result, audit};
 use crate::app::App;
 use crate::pipeline::secrets_purpose;
@@ -30,7 +35,9 @@ pub const ROTATION_OVERLAP_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60
 #[derive(Clone, Debug, Default)]
 pub struct WebhookChange {
     pub name: Patch<String>,
+    /// `Null` and the empty text, for a webhook that receives: nothing is forwarded.
     pub url: Patch<String>,
+    pub receiver: Patch<ReceiverChange>,
     pub events: Patch<Vec<String>>,
     pub description: Patch<String>,
     pub dialect: Patch<Dialect>,
@@ -44,6 +51,19 @@ pub struct WebhookChange {
     pub filter: Patch<Value>,
     pub metadata: Patch<BTreeMap<String, Value>>,
     pub status: Patch<WebhookStatus>,
+    /// Scheme, host and port under which we are reached: a new receive URL starts with it.
+    pub origin: String,
+}
+
+/// A rotation of the own secret.
+#[derive(Clone, Debug, Default)]
+pub struct Rotation {
+    /// Made up unless given.
+    pub secret: Option<Secret>,
+    /// How long the former secret goes on signing; the dialect's unless given.
+    pub overlap: Option<Duration>,
+    /// Of a receiver: whatever else is shared with its sender stops verifying, too.
+    pub forgets_shared: bool,
 }
 
 /// Creates a webhook with the given secret, or one that is made up; the secret comes back this once.
@@ -57,9 +77,18 @@ pub async fn create(
     let _changing = app.catalog.changing(&app.store).await?;
     let owner = app.catalog.tenant(tenant).ok_or(Rejection::NotFound("tenant"))?;
     let mut record = blank(app, tenant, owner.record.dialect);
-    apply(app, change, &mut record)?;
-    let secret = secret.unwrap_or_else(|| secret_from_random(app.ambient.random()));
-    insert(app, record, owner.webhooks.len(), secret, "webhook.created", actor).await
+    let mut held = Some(fresh(app, secret));
+    apply(app, change, &mut record, &mut held)?;
+    let held = held.unwrap_or_else(|| fresh(app, None));
+    insert(app, record, owner.webhooks.len(), held, actor).await
+}
+
+/// The secrets of a new webhook.
+fn fresh(app: &App, secret: Option<Secret>) -> Held {
+    let own_is_given = secret.is_some();
+    let current = secret.unwrap_or_else(|| secret_from_random(app.ambient.random()));
+    let own = WebhookSecrets { current, previous: None };
+    Held { own, own_is_given, receiver: ReceiverSecrets::default() }
 }
 
 /// Creates a webhook whose deliveries go to a connected listener instead of a URL.
@@ -79,8 +108,7 @@ pub async fn create_temporary(
     record.temporary = true;
     record.spec.url = format!("listen://{listen_id}");
     record.spec.events = subscriptions(&events)?;
-    let secret = secret_from_random(app.ambient.random());
-    insert(app, record, owner.webhooks.len(), secret, "webhook.created", actor).await
+    insert(app, record, owner.webhooks.len(), fresh(app, None), actor).await
 }
 
 fn blank(app: &App, tenant_id: TenantId, dialect: Dialect) -> WebhookRecord {
@@ -119,16 +147,18 @@ async fn insert(
     app: &App,
     mut record: WebhookRecord,
     others: usize,
-    secret: Secret,
-    action: &str,
+    held: Held,
     actor: &Actor,
 ) -> Result<(Arc<WebhookRecord>, Secret)> {
     if others >= WEBHOOKS_PER_TENANT_MAX {
         return Err(Rejection::LimitReached(format!("a tenant has at most {WEBHOOKS_PER_TENANT_MAX} webhooks")));
     }
+    let secret = held.own.current.clone();
     check_secret(record.spec.dialect, &secret).map_err(|error| Rejection::invalid("secret", error.0))?;
-    seal(app, &mut record, &WebhookSecrets { current: secret.clone(), previous: None });
-    let entry = audit(app, Some(record.tenant_id), actor, action, record.id, (None, Some(view(&record))));
+    // What took the place of another only now has never signed anything.
+    let own = WebhookSecrets { current: secret.clone(), previous: None };
+    Held { own, ..held }.seal(app, &mut record);
+    let entry = audit(app, Some(record.tenant_id), actor, "webhook.created", record.id, (None, Some(view(&record))));
     let record = put(app, record, entry).await?;
     Ok((record, secret))
 }
@@ -144,12 +174,17 @@ pub async fn change(
     let _changing = app.catalog.changing(&app.store).await?;
     let before = get(app, scope, id)?;
     let mut record = WebhookRecord::clone(&before);
-    apply(app, change, &mut record)?;
+    let mut held = None;
+    apply(app, change, &mut record, &mut held)?;
     if record.temporary && record.spec.url != before.spec.url {
         return Err(Rejection::invalid("url", "a listener's webhook has no URL of its own"));
     }
     if record.spec.dialect != before.spec.dialect {
-        check_secrets_fit(&secrets(app, &before)?, record.spec.dialect)?;
+        let own = held.as_ref().map_or_else(|| own_secrets(app, &before), |held| Ok(held.own.clone()))?;
+        check_secrets_fit(&own, record.spec.dialect)?;
+    }
+    if let Some(held) = held {
+        held.seal(app, &mut record);
     }
     let only_toggled = record.spec == before.spec && record.status != before.status;
     let action = if only_toggled { "webhook.toggled" } else { "webhook.updated" };
@@ -185,26 +220,32 @@ pub async fn rotate_secret(
     app: &App,
     scope: Scope,
     id: WebhookId,
-    (secret, overlap): (Option<Secret>, Option<Duration>),
+    rotation: Rotation,
     actor: &Actor,
 ) -> Result<(Secret, UnixMs)> {
     let _changing = app.catalog.changing(&app.store).await?;
     let before = get(app, scope, id)?;
-    let overlap = overlap.unwrap_or(before.spec.dialect.rotation_overlap());
+    let overlap = rotation.overlap.unwrap_or(before.spec.dialect.rotation_overlap());
     if overlap > ROTATION_OVERLAP_MAX {
         let most = ROTATION_OVERLAP_MAX.as_secs();
         return Err(Rejection::invalid("overlap_seconds", format!("may be at most {most}")));
     }
-    let new = secret.unwrap_or_else(|| secret_from_random(app.ambient.random()));
+    let new = rotation.secret.unwrap_or_else(|| secret_from_random(app.ambient.random()));
     check_secret(before.spec.dialect, &new).map_err(|error| Rejection::invalid("secret", error.0))?;
-    let held = secrets(app, &before)?;
-    if held.current == new {
+    let mut held = Held::open(app, &before)?;
+    if held.own.current == new {
         return Err(Rejection::invalid("secret", "is the secret it has already"));
     }
+    if let Some(receiver) = &before.spec.receiver
+        && (rotation.forgets_shared || held.receiver.secrets.contains(&held.own.current))
+    {
+        held.keep_public(Provider::find(&receiver.source));
+    }
     let valid_until = app.ambient.now() + overlap;
-    let previous = (!overlap.is_zero()).then_some((held.current, valid_until));
+    let former = std::mem::replace(&mut held.own.current, new.clone());
+    held.own.previous = (!overlap.is_zero()).then_some((former, valid_until));
     let mut record = WebhookRecord::clone(&before);
-    seal(app, &mut record, &WebhookSecrets { current: new.clone(), previous });
+    held.seal(app, &mut record);
     update(app, &before, record, "webhook.secret_rotated", actor).await?;
     Ok((new, valid_until))
 }
@@ -213,7 +254,7 @@ pub async fn rotate_secret(
 pub async fn finish_rotation(app: &App, scope: Scope, id: WebhookId, actor: &Actor) -> Result<Arc<WebhookRecord>> {
     let _changing = app.catalog.changing(&app.store).await?;
     let before = get(app, scope, id)?;
-    let held = secrets(app, &before)?;
+    let held = own_secrets(app, &before)?;
     if held.previous.is_none() {
         return Ok(before);
     }
@@ -228,11 +269,11 @@ pub fn get(app: &App, scope: Scope, id: WebhookId) -> Result<Arc<WebhookRecord>>
     webhook.map(|webhook| webhook.record).ok_or(Rejection::NotFound("webhook"))
 }
 
-/// The secrets of a webhook, opened.
+/// The own secrets of a webhook, opened.
 ///
 /// # Errors
 /// They do not open: a damaged store or another master key.
-pub fn secrets(app: &App, record: &WebhookRecord) -> Result<WebhookSecrets> {
+pub fn own_secrets(app: &App, record: &WebhookRecord) -> Result<WebhookSecrets> {
     let plain = app.sealer.open(&secrets_purpose(record.id), &record.sealed_secrets)?;
     Ok(serde_json::from_slice(&plain).map_err(anyhow::Error::from)?)
 }
@@ -272,7 +313,8 @@ fn check_secrets_fit(secrets: &WebhookSecrets, dialect: Dialect) -> Result<()> {
     Ok(())
 }
 
-fn apply(app: &App, change: WebhookChange, record: &mut WebhookRecord) -> Result<()> {
+/// `held` is opened where the change concerns secrets, and then to be sealed again.
+fn apply(app: &App, change: WebhookChange, record: &mut WebhookRecord, held: &mut Option<Held>) -> Result<()> {
     let owner = app.catalog.tenant(record.tenant_id).ok_or(Rejection::NotFound("tenant"))?;
     let spec = &mut record.spec;
     change.name.apply(&mut spec.name);
@@ -306,7 +348,8 @@ fn apply(app: &App, change: WebhookChange, record: &mut WebhookRecord) -> Result
         Patch::Null => spec.headers.clear(),
         Patch::Set(headers) => spec.headers = unmasked(headers, &spec.headers),
     }
-    apply_url(app, change.url, spec)?;
+    receiver::apply(app, change.receiver, &change.origin, record, held)?;
+    apply_url(app, change.url, &change.origin, record)?;
     apply_status(change.status, record)?;
     record.spec.check().map_err(|wrong| {
         let message = format!("{} {}", wrong.field, wrong.problem);
@@ -314,17 +357,27 @@ fn apply(app: &App, change: WebhookChange, record: &mut WebhookRecord) -> Result
     })
 }
 
-fn apply_url(app: &App, url: Patch<String>, spec: &mut WebhookSpec) -> Result<()> {
+fn apply_url(app: &App, url: Patch<String>, origin: &str, record: &mut WebhookRecord) -> Result<()> {
+    let (id, spec) = (record.id, &mut record.spec);
+    let receives = spec.receiver.is_some();
     match url {
-        Patch::Absent if spec.url.is_empty() => Err(Rejection::Missing("url")),
-        Patch::Absent => Ok(()),
-        Patch::Null => Err(Rejection::invalid("url", "may not be null")),
-        Patch::Set(url) => {
-            app.config.egress.check_url(&url).map_err(|refused| Rejection::UrlNotAllowed(refused.0))?;
-            spec.url = url;
-            Ok(())
-        }
+        Patch::Absent => {}
+        Patch::Null if receives => spec.url.clear(),
+        Patch::Null => return Err(Rejection::invalid("url", "may not be null")),
+        Patch::Set(url) if receives && url.is_empty() => spec.url.clear(),
+        Patch::Set(url) => match receiver::named_by(app, &url, origin) {
+            Some(own) if own == id && receives => spec.url.clear(),
+            Some(_) => {
+                let why = "it is the receive URL of a webhook here: events would go round in circles";
+                return Err(Rejection::UrlNotAllowed(why.to_owned()));
+            }
+            None => {
+                app.config.egress.check_url(&url).map_err(|refused| Rejection::UrlNotAllowed(refused.0))?;
+                spec.url = url;
+            }
+        },
     }
+    if spec.url.is_empty() && !receives { Err(Rejection::Missing("url")) } else { Ok(()) }
 }
 
 fn apply_status(status: Patch<WebhookStatus>, record: &mut WebhookRecord) -> Result<()> {

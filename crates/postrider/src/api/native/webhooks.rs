@@ -35,7 +35,8 @@ pub(super) fn routes() -> Vec<Route> {
             .says(
                 "Create a webhook",
                 "The signing secret is shown only in this reply. A webhook of the dialect `athenty` is sent a \
-                 `webhook.ping` at once.",
+                 `webhook.ping` at once. With `receiver` it takes what a third party sends to `receiver.receive_url`, \
+                 verifies it, and forwards it to `url`, if it has one, and to whoever is subscribed.",
             )
             .takes::<WebhookCreate>()
             .gives::<WebhookCreated>(201, "The webhook, with its secret")
@@ -74,7 +75,8 @@ fn actions() -> Vec<Route> {
             .says(
                 "Rotate the signing secret",
                 "Both secrets are valid until the overlap ends (24 hours, unless the dialect or the call says \
-                 otherwise). A secret that was still valid from an earlier rotation ends now.",
+                 otherwise). A secret that was still valid from an earlier rotation ends now. Of a receiver, secrets that \
+                 were given with the former one are forgotten; public keys stay.",
             )
             .may_take::<RotateSecret>()
             .gives::<RotatedSecret>(200, "The new secret, shown only here"),
@@ -87,7 +89,8 @@ fn actions() -> Vec<Route> {
                 "One attempt, now, whatever the webhook's subscriptions and status; the reply waits for the outcome.",
             )
             .may_take::<TestRequest>()
-            .gives::<TestReport>(200, "What came of it"),
+            .gives::<TestReport>(200, "What came of it")
+            .fails(&[Code::Conflict]),
         Route::new(Method::GET, "/v1/webhooks/{id}/stats", read, get_stats)
             .says("Statistics of a webhook", "Exact counts and latency percentiles.")
             .query::<WindowQuery>()
@@ -155,12 +158,12 @@ struct TestReport {
 async fn create(mut call: Call) -> Result<Reply> {
     let wanted: WebhookCreate = call.json().await?;
     let tenant = call.tenant(wanted.tenant_id)?;
-    let (change, secret) = wanted.into_change();
+    let (change, secret) = wanted.into_change(call.origin());
     let (record, secret) = registry::create(call.app(), tenant, change, secret, &call.actor()).await?;
-    if record.spec.dialect == Dialect::Athenty {
+    if record.spec.dialect == Dialect::Athenty && !record.spec.url.is_empty() {
         ping(call.app().clone(), record.id);
     }
-    let webhook = views(call.app(), &[record]).await?.remove(0);
+    let webhook = views(&call, &[record]).await?.remove(0);
     Reply::created(&WebhookCreated { webhook, secret: secret.reveal().to_owned() })
 }
 
@@ -178,15 +181,16 @@ fn greeting() -> Box<RawValue> {
 }
 
 /// The records with their health, as one look-up for all.
-async fn views(app: &App, records: &[std::sync::Arc<WebhookRecord>]) -> Result<Vec<Webhook>> {
+async fn views(call: &Call, records: &[std::sync::Arc<WebhookRecord>]) -> Result<Vec<Webhook>> {
     let ids: Vec<WebhookId> = records.iter().map(|record| record.id).collect();
-    let health = app.store.health(&ids).await?;
+    let health = call.app().store.health(&ids).await?;
     let of = |id| health.iter().find(|health| health.webhook_id == id);
-    Ok(records.iter().map(|record| Webhook::of(record, of(record.id))).collect())
+    let origin = call.origin();
+    Ok(records.iter().map(|record| Webhook::of(record, of(record.id), &origin)).collect())
 }
 
-async fn view(app: &App, record: std::sync::Arc<WebhookRecord>) -> Result<Reply> {
-    Reply::ok(&views(app, &[record]).await?.remove(0))
+async fn view(call: &Call, record: std::sync::Arc<WebhookRecord>) -> Result<Reply> {
+    Reply::ok(&views(call, &[record]).await?.remove(0))
 }
 
 async fn list(call: Call) -> Result<Reply> {
@@ -199,20 +203,21 @@ async fn list(call: Call) -> Result<Reply> {
     let all: Vec<_> = all.into_iter().map(|webhook| webhook.record).collect();
     let place = |record: &std::sync::Arc<WebhookRecord>| (record.created_at.0, record.id.0.as_bytes().to_vec());
     let (records, next_cursor) = page::in_memory(all, place, query.limit, query.cursor.as_deref())?;
-    Reply::ok(&List { items: views(app, &records).await?, next_cursor })
+    Reply::ok(&List { items: views(&call, &records).await?, next_cursor })
 }
 
 async fn get(call: Call) -> Result<Reply> {
     let record = registry::get(call.app(), call.scope(), call.id("webhook")?)?;
-    view(call.app(), record).await
+    view(&call, record).await
 }
 
 async fn change(mut call: Call) -> Result<Reply> {
     let id = call.id("webhook")?;
     registry::get(call.app(), call.scope(), id)?;
     let patch: WebhookPatch = call.json().await?;
-    let record = registry::change(call.app(), call.scope(), id, patch.into(), &call.actor()).await?;
-    view(call.app(), record).await
+    let change = patch.into_change(call.origin());
+    let record = registry::change(call.app(), call.scope(), id, change, &call.actor()).await?;
+    view(&call, record).await
 }
 
 async fn delete(call: Call) -> Result<Reply> {
@@ -223,14 +228,15 @@ async fn delete(call: Call) -> Result<Reply> {
 async fn toggle(call: Call, status: WebhookStatus) -> Result<Reply> {
     let id = call.id("webhook")?;
     let record = registry::toggle(call.app(), call.scope(), id, status, &call.actor()).await?;
-    view(call.app(), record).await
+    view(&call, record).await
 }
 
 async fn rotate(mut call: Call) -> Result<Reply> {
     let id = call.id("webhook")?;
     let RotateSecret { secret, overlap_seconds } = call.json_or_default().await?;
     let overlap = overlap_seconds.map(|seconds| Duration::from_secs(seconds.into()));
-    let rotated = registry::rotate_secret(call.app(), call.scope(), id, (secret, overlap), &call.actor()).await?;
+    let rotation = registry::Rotation { secret, overlap, forgets_shared: false };
+    let rotated = registry::rotate_secret(call.app(), call.scope(), id, rotation, &call.actor()).await?;
     let (secret, previous_valid_until) = rotated;
     Reply::ok(&RotatedSecret { secret: secret.reveal().to_owned(), previous_valid_until })
 }
@@ -238,12 +244,17 @@ async fn rotate(mut call: Call) -> Result<Reply> {
 async fn finish_rotation(call: Call) -> Result<Reply> {
     let id = call.id("webhook")?;
     let record = registry::finish_rotation(call.app(), call.scope(), id, &call.actor()).await?;
-    view(call.app(), record).await
+    view(&call, record).await
 }
 
 async fn test(mut call: Call) -> Result<Reply> {
     let record = registry::get(call.app(), call.scope(), call.id("webhook")?)?;
     let TestRequest { event_type, data } = call.json_or_default().await?;
+    if record.spec.url.is_empty() {
+        return Err(
+            ApiError::new(Code::Conflict, "the webhook has no URL to send a test to; it only receives").at("url")
+        );
+    }
     let event_type = event_type.unwrap_or_else(|| "webhook.ping".to_owned());
     check_event_type(&event_type).map_err(|error| ApiError::field("type", error.0))?;
     let data = data.unwrap_or_else(greeting);

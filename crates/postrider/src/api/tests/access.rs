@@ -9,15 +9,17 @@ use tower::ServiceExt;
 
 use super::World;
 
-/// What a call needs: nothing, a signature over what is sent, the platform admin key, or a role and a scope.
+/// What a call needs: nothing, a signature over what is sent, the platform admin key, a role and a scope, or these of a
+/// tenant's own key.
 #[derive(Clone, Copy)]
 enum Needs {
     Nothing,
     Signature,
     Platform,
     Role(&'static str, &'static str),
+    OwnRole(&'static str, &'static str),
 }
-use Needs::{Nothing, Platform, Role, Signature};
+use Needs::{Nothing, OwnRole, Platform, Role, Signature};
 
 /// `{tenant}`, `{webhook}` and so on stand for objects of the tenant; the body is one that would be accepted.
 fn table() -> Vec<(&'static str, &'static str, Needs, Value)> {
@@ -83,6 +85,25 @@ fn table() -> Vec<(&'static str, &'static str, Needs, Value)> {
         ("GET", "/v1/audit-log", Role("admin", "audit:read"), Value::Null),
         ("GET", "/v1/listen", Role("member", "webhooks:test"), Value::Null),
         ("POST", "/v1/listen/{listener}/results", Role("member", "webhooks:test"), result()),
+        ("GET", "/api/v1/webhooks", OwnRole("viewer", "webhooks:read"), Value::Null),
+        ("POST", "/api/v1/webhooks", OwnRole("admin", "webhooks:write"), json!({ "name": "W" })),
+        ("GET", "/api/v1/webhooks/{receiver}", OwnRole("viewer", "webhooks:read"), Value::Null),
+        ("PATCH", "/api/v1/webhooks/{receiver}", OwnRole("admin", "webhooks:write"), json!({ "name": "W" })),
+        ("DELETE", "/api/v1/webhooks/{receiver}", OwnRole("admin", "webhooks:write"), Value::Null),
+        ("POST", "/api/v1/webhooks/{receiver}/rotate", OwnRole("admin", "webhooks:write"), Value::Null),
+        ("GET", "/api/v1/webhooks/{receiver}/events", OwnRole("viewer", "events:read"), Value::Null),
+        ("GET", "/api/v1/webhooks/{receiver}/deliveries", OwnRole("viewer", "deliveries:read"), Value::Null),
+        ("GET", "/api/v1/webhooks/events", OwnRole("viewer", "events:read"), Value::Null),
+        ("GET", "/api/v1/webhooks/event-types", OwnRole("viewer", "event_types:read"), Value::Null),
+        ("POST", "/api/v1/webhooks/test", OwnRole("member", "webhooks:test"), json!({ "webhookId": "{receiver}" })),
+        (
+            "POST",
+            "/api/v1/webhooks/verify",
+            OwnRole("member", "webhooks:test"),
+            json!({ "webhookId": "{receiver}", "payload": "", "signature": "x" }),
+        ),
+        ("POST", "/api/v1/webhooks/events/{request}/retry", OwnRole("member", "deliveries:write"), Value::Null),
+        ("POST", "/api/v1/webhooks/{receiver}/events/reverify", OwnRole("member", "events:write"), Value::Null),
     ]
 }
 
@@ -113,6 +134,8 @@ impl Objects {
         assert_eq!(refused.status, 401);
         let received = world.get(&owner, "/v1/received").await["items"][0].clone();
         let text = |value: &Value| value["id"].as_str().unwrap().to_owned();
+        let wanted = json!({ "webhookId": receiver.id });
+        let request = world.call(&owner, "POST", "/api/v1/webhooks/test", wanted).await.expect(202);
         let named = vec![
             ("tenant", tenant),
             ("spare", spare),
@@ -126,6 +149,7 @@ impl Objects {
             ("receiver", receiver.id.to_string()),
             ("received", text(&received)),
             ("listener", "lsn_unknown".to_owned()),
+            ("request", request["data"]["eventId"].as_str().unwrap().to_owned()),
         ];
         Objects { named, owner }
     }
@@ -202,7 +226,7 @@ async fn a_call_is_made_by_whoever_may_and_by_nobody_else() {
             let objects = Objects::new(&world).await;
             let key = world.key(objects.tenant(), role).await;
             let may = match needs {
-                Role(least, _) => rank(role) >= rank(least),
+                Role(least, _) | OwnRole(least, _) => rank(role) >= rank(least),
                 _ => false,
             };
             let body = objects.fill_body(&given);
@@ -215,14 +239,18 @@ async fn a_call_is_made_by_whoever_may_and_by_nobody_else() {
         check_scopes(&world, (method, template, &given), needs).await;
         let foreign = told(Some(&stranger)).await;
         match needs {
-            Role(..) if template.contains('{') && !template.contains("{type}") => {
+            Role(..) | OwnRole(..) if template.contains('{') && !template.contains("{type}") => {
                 assert_eq!(foreign, 404, "{what} with another tenant's key");
             }
-            Role(..) => assert!(foreign < 500 && !matches!(foreign, 401 | 403), "{what}: {foreign}"),
+            Role(..) | OwnRole(..) => assert!(foreign < 500 && !matches!(foreign, 401 | 403), "{what}: {foreign}"),
             _ => assert_eq!(foreign, 403, "{what} with another tenant's key"),
         }
         let (path, body) = as_platform(method, &path, &body, objects.tenant());
         let told = status(&world, Some(&admin), method, &path, &body).await;
+        if let OwnRole(..) = needs {
+            assert_eq!(told, 403, "{what} as platform");
+            continue;
+        }
         let unknown_listener = template == "/v1/listen/{listener}/results" && told == 404;
         assert!((200..300).contains(&told) || told == 409 || unknown_listener, "{what} as platform: {told}");
     }
@@ -234,7 +262,7 @@ fn rank(role: &str) -> usize {
 
 /// A key narrowed to the scope may; one narrowed to every other scope may not.
 async fn check_scopes(world: &World, (method, template, body): (&str, &str, &Value), needs: Needs) {
-    let Role(_, scope) = needs else { return };
+    let (Role(_, scope) | OwnRole(_, scope)) = needs else { return };
     let all = crate::auth::Permission::ALL.iter().map(|permission| permission.name());
     let others: Vec<_> = all.filter(|name| *name != scope).collect();
     for (scopes, may) in [(vec![scope], true), (others, false)] {

@@ -1,5 +1,7 @@
 //! A webhook on the wire.
 
+mod receiver;
+
 use std::collections::BTreeMap;
 
 use postrider_core::dialect::Dialect;
@@ -16,6 +18,7 @@ use crate::registry::Patch;
 use crate::registry::webhooks::{WebhookChange, masked};
 use crate::schemas;
 use crate::store::{WebhookHealth, WebhookRecord};
+use receiver::{Receiver, ReceiverFields};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -25,9 +28,12 @@ pub(super) struct WebhookCreate {
     pub tenant_id: Option<TenantId>,
     #[schema(min_length = 1, max_length = 120)]
     name: Option<String>,
-    /// Where to deliver: https, unless the deployment allows http for the address.
+    /// Where to deliver: https, unless the deployment allows http for the address. Needed unless the webhook receives;
+    /// without one, what it receives only enters the tenant's events.
     #[schema(example = "https://example.com/hook", max_length = 2048)]
-    url: String,
+    url: Option<String>,
+    /// Makes it a receiver, too: a URL of ours that a third party sends its webhooks to.
+    receiver: Option<ReceiverFields>,
     /// Event types, exact (`user.created`) or by prefix (`user.*`); empty or `["*"]`: all.
     #[schema(max_items = 100)]
     events: Vec<String>,
@@ -136,9 +142,14 @@ pub(super) struct WebhookPatch {
     #[serde(default)]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 120)]
     name: Patch<String>,
+    /// Null, of a receiver: nothing is forwarded.
     #[serde(default)]
-    #[schema(value_type = String, max_length = 2048)]
+    #[schema(value_type = Option<String>, max_length = 2048)]
     url: Patch<String>,
+    /// Null: it no longer receives.
+    #[serde(default)]
+    #[schema(value_type = Option<ReceiverFields>)]
+    receiver: Patch<ReceiverFields>,
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>, max_items = 100)]
     events: Patch<Vec<String>>,
@@ -178,11 +189,14 @@ pub(super) struct WebhookPatch {
     status: Patch<WebhookStatus>,
 }
 
-impl From<WebhookPatch> for WebhookChange {
-    fn from(patch: WebhookPatch) -> WebhookChange {
+impl WebhookPatch {
+    /// `origin`: under which we are reached.
+    pub(super) fn into_change(self, origin: String) -> WebhookChange {
+        let patch = self;
         WebhookChange {
             name: patch.name,
             url: patch.url,
+            receiver: patch.receiver.map(ReceiverFields::into_change),
             events: patch.events,
             description: patch.description,
             dialect: patch.dialect,
@@ -195,15 +209,18 @@ impl From<WebhookPatch> for WebhookChange {
             filter: patch.filter,
             metadata: patch.metadata,
             status: patch.status,
+            origin,
         }
     }
 }
 
 impl WebhookCreate {
-    pub(super) fn into_change(self) -> (WebhookChange, Option<Secret>) {
+    /// `origin`: under which we are reached.
+    pub(super) fn into_change(self, origin: String) -> (WebhookChange, Option<Secret>) {
         let change = WebhookChange {
             name: self.name.into(),
-            url: Patch::Set(self.url),
+            url: self.url.into(),
+            receiver: self.receiver.map(ReceiverFields::into_change).into(),
             events: Patch::Set(self.events),
             description: self.description.into(),
             dialect: self.dialect.into(),
@@ -216,6 +233,7 @@ impl WebhookCreate {
             filter: self.filter.into(),
             metadata: Patch::Set(self.metadata),
             status: Patch::Absent,
+            origin,
         };
         (change, self.secret)
     }
@@ -229,7 +247,10 @@ pub(super) struct Webhook {
     #[schema(value_type = String)]
     tenant_id: TenantId,
     name: Option<String>,
-    url: String,
+    /// Null: it only receives.
+    url: Option<String>,
+    /// Null: it does not receive.
+    receiver: Option<Receiver>,
     events: Vec<String>,
     description: Option<String>,
     #[schema(value_type = schemas::Dialect)]
@@ -282,14 +303,16 @@ pub(super) struct WebhookCreated {
 }
 
 impl Webhook {
-    pub(super) fn of(record: &WebhookRecord, health: Option<&WebhookHealth>) -> Webhook {
+    /// `origin`: under which we are reached.
+    pub(super) fn of(record: &WebhookRecord, health: Option<&WebhookHealth>, origin: &str) -> Webhook {
         let spec = &record.spec;
         let status = |succeeded| if succeeded { LastStatus::Succeeded } else { LastStatus::Failed };
         Webhook {
             id: record.id,
             tenant_id: record.tenant_id,
             name: spec.name.clone(),
-            url: spec.url.clone(),
+            url: (!spec.url.is_empty()).then(|| spec.url.clone()),
+            receiver: spec.receiver.as_ref().map(|receiver| Receiver::of(receiver, record.id, origin)),
             events: spec.events.0.clone(),
             description: spec.description.clone(),
             dialect: spec.dialect,

@@ -231,7 +231,7 @@ impl Catalog {
             Changed::Webhook(id, record) => {
                 let known = self.webhook(id);
                 let same = match (&known, &record) {
-                    (Some(known), Some(record)) => *known.record == *record,
+                    (Some(known), Some(record)) => *known.record == **record,
                     (None, None) => true,
                     _ => false,
                 };
@@ -239,7 +239,7 @@ impl Catalog {
                     return Vec::new();
                 }
                 match record {
-                    Some(record) => self.put_webhook(record),
+                    Some(record) => self.put_webhook(*record),
                     None => self.remove_webhook(id),
                 }
                 return vec![id];
@@ -421,7 +421,7 @@ fn all_of(configuration: Configuration) -> impl Iterator<Item = Changed> {
     let tenants = tenants.into_iter().map(|tenant| Changed::Tenant(tenant.id, Some(tenant)));
     let keys = keys.into_iter().map(|key| Changed::Key(key.id, Some(key)));
     let event_types = event_types.into_iter().map(|one| Changed::EventType(one.tenant_id, one.name.clone(), Some(one)));
-    let webhooks = webhooks.into_iter().map(|webhook| Changed::Webhook(webhook.id, Some(webhook)));
+    let webhooks = webhooks.into_iter().map(|webhook| Changed::Webhook(webhook.id, Some(Box::new(webhook))));
     partners.chain(tenants).chain(keys).chain(event_types).chain(webhooks)
 }
 

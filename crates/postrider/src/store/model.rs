@@ -615,7 +615,7 @@ pub enum Changed {
     Tenant(TenantId, Option<TenantRecord>),
     Key(KeyId, Option<KeyRecord>),
     EventType(Option<TenantId>, String, Option<EventTypeRecord>),
-    Webhook(WebhookId, Option<WebhookRecord>),
+    Webhook(WebhookId, Option<Box<WebhookRecord>>),
 }
 
 #[derive(Clone, Debug, Default)]

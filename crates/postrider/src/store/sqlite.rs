@@ -232,7 +232,8 @@ impl Store for SqliteStore {
     }
 
     async fn accept(&self, events: Vec<NewEvent>, now: UnixMs) -> Result<Vec<Accepted>> {
-        let rows = events.iter().map(|event| 1 + event.deliveries.len()).sum();
+        let rows = |event: &NewEvent| 1 + event.deliveries.len() + usize::from(event.received.is_some());
+        let rows = events.iter().map(rows).sum();
         self.write(rows, move |session| accept::accept(session, &events, now)).await
     }
 

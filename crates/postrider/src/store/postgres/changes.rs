@@ -124,7 +124,7 @@ async fn load(tx: &Transaction<'_>, objects: &[(i16, Uuid, String)]) -> Result<V
                 let record = event_types.remove(&(owner, name.clone()));
                 Changed::EventType(owner, name.clone(), record)
             }
-            4 => Changed::Webhook(WebhookId(*id), webhooks.remove(id)),
+            4 => Changed::Webhook(WebhookId(*id), webhooks.remove(id).map(Box::new)),
             other => return Err(anyhow::anyhow!("{other} is no kind of configuration").into()),
         });
     }

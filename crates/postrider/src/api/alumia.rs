@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use postrider_core::ids::{TenantId, WebhookId};
 use postrider_core::limits::MANAGEMENT_BODY_BYTES_MAX;
 use serde::de::DeserializeOwned;
@@ -28,7 +29,10 @@ use super::page::in_memory;
 use super::route::{Access, Effect, Route};
 use crate::auth::Permission;
 use crate::registry::webhooks::{self, Rotation};
-use crate::store::{Scope, StatsQuery, WebhookRecord};
+use crate::store::{Scope, Stats, StatsQuery, WebhookRecord};
+
+/// Webhooks of one list whose deliveries are counted at a time.
+const COUNTED_AT_ONCE: usize = 4;
 
 pub(super) fn routes() -> Vec<Route> {
     let (read, write) = (Access::Needs(Permission::WebhooksRead), Access::Needs(Permission::WebhooksWrite));
@@ -94,21 +98,21 @@ async fn past(call: &Call, records: &[Arc<WebhookRecord>]) -> Result<Vec<Past>> 
     let kept = Duration::from_secs(u64::from(app.config.retention_days + 1) * 24 * 60 * 60);
     let ids: Vec<WebhookId> = records.iter().map(|record| record.id).collect();
     let health = app.store.health(&ids).await?;
-    let mut all = Vec::with_capacity(records.len());
-    for record in records {
-        let query = StatsQuery {
-            scope: Scope::Tenant(record.tenant_id),
-            webhook_id: Some(record.id),
-            since: now - kept,
-            until: now + Duration::from_secs(1),
-            bucket_ms: i64::try_from(kept.as_millis()).unwrap_or(i64::MAX),
-        };
-        let stats = app.store.stats(query).await?;
-        let health = health.iter().find(|health| health.webhook_id == record.id);
-        let last_delivery_at = health.and_then(|health| health.last_delivery_at);
-        all.push(Past { deliveries: stats.succeeded + stats.failed, last_delivery_at });
-    }
-    Ok(all)
+    let query = |record: &WebhookRecord| StatsQuery {
+        scope: Scope::Tenant(record.tenant_id),
+        webhook_id: Some(record.id),
+        since: now - kept,
+        until: now + Duration::from_secs(1),
+        bucket_ms: i64::try_from(kept.as_millis()).unwrap_or(i64::MAX),
+    };
+    let counted: Vec<_> = records.iter().map(|record| app.store.stats(query(record))).collect();
+    let stats: Vec<Stats> = stream::iter(counted).buffered(COUNTED_AT_ONCE).try_collect().await?;
+    let last = |id| health.iter().find(|health| health.webhook_id == id).and_then(|health| health.last_delivery_at);
+    let past = records
+        .iter()
+        .zip(stats)
+        .map(|(record, stats)| Past { deliveries: stats.succeeded + stats.failed, last_delivery_at: last(record.id) });
+    Ok(past.collect())
 }
 
 async fn views(call: &Call, records: &[Arc<WebhookRecord>]) -> Result<Vec<Webhook>> {

@@ -250,6 +250,6 @@ async fn assemble(
     });
     let engine = engine.await.unwrap();
     let stopping = tokio_util::sync::CancellationToken::new();
-    let inbound = Inbound::new(Arc::new(received::Certificate::default()));
+    let inbound = Inbound::new(Arc::new(received::Certificate));
     Arc::new(App { config, ambient, store, catalog, sealer, engine, inbound, listeners, stopping })
 }

@@ -143,7 +143,8 @@ fn the_origin_is_the_hosts_or_a_trusted_proxys() {
         ("x-forwarded-proto", "http"),
         ("x-forwarded-proto", "http, https"),
     ];
-    let table: [(&str, &[(&str, &str)], Option<&str>); 11] = [
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<&'a str>);
+    let table: [Case<'_>; 11] = [
         ("192.0.2.1", &[("host", "hooks.example")], Some("http://hooks.example")),
         ("192.0.2.1", &[("host", "Hooks.Example:80")], Some("http://hooks.example")),
         ("192.0.2.1", &[("host", "[2001:db8::1]:8080")], Some("http://[2001:db8::1]:8080")),

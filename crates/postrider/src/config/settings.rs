@@ -167,7 +167,8 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         name: "public_url",
         value: "https://host",
-        help: "Origin used in links. When not set, it is taken from the request.",
+        help: "Where this deployment is reached from outside: what receive URLs start with. When not set, it is taken from \
+               the request.",
         apply: |checked, value| Ok(checked.config.public_url = parse::optional_url(value, &["http", "https"])?),
         ..PLAIN
     },
@@ -220,7 +221,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         name: "trusted_proxies",
         value: "CIDR,…",
-        help: "Proxies whose X-Forwarded-For is believed.",
+        help: "Proxies whose X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto are believed.",
         apply: |checked, value| Ok(checked.config.trusted_proxies = parse::networks(value)?),
         ..PLAIN
     },

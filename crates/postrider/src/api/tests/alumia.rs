@@ -182,8 +182,9 @@ async fn errors_have_the_codes_of_the_document() {
         ("DELETE", &format!("{PATH}/test"), Value::Null, (405, "METHOD_NOT_ALLOWED")),
     ];
     for (method, path, body, (status, code)) in table {
-        println!("{method} {path} {body}");
-        world.call(&key, method, path, body).await.refuses(status, code);
+        let answer = world.call(&key, method, path, body.clone()).await;
+        assert_eq!(answer.status.as_u16(), status, "{method} {path} {body}: {}", answer.body);
+        answer.refuses(status, code);
     }
     assert_eq!(world.last_action(&key).await, "webhook.created", "nothing was changed");
     world.call(&key, "GET", "/api/v1/webhooksy", Value::Null).await.expect_error(404, "not_found", None);
@@ -452,4 +453,46 @@ async fn described_event_types_are_listed() {
     let list = world.call(&key, "GET", &format!("{PATH}/event-types"), Value::Null).await.data(200);
     let expected = json!({ "name": "lead.won", "group": null, "description": "d", "deprecated": false });
     assert_eq!(list, json!({ "items": [expected] }));
+}
+
+#[tokio::test]
+async fn what_failed_is_verified_again_once_the_secret_is_right() {
+    let world = World::new().await;
+    let (_, key) = world.tenant("One").await;
+    let wanted = json!({ "name": "W", "url": "https://example.com/hook", "source": "github", "secret": "wrong" });
+    let created = world.alumia(&key, wanted).await;
+    let events = async || {
+        let list = world.call(&key, "GET", &format!("{}/events", path(&created)), Value::Null).await.data(200);
+        list["items"].as_array().unwrap().clone()
+    };
+    let body = r#"{"action":"opened"}"#;
+    let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"right"), body.as_bytes());
+    let receive = format!("{PATH}/receive/{}", created["id"].as_str().unwrap());
+    let send = || {
+        Request::post(&receive)
+            .header("X-GitHub-Event", "issues")
+            .header("X-GitHub-Delivery", "1")
+            .header("X-Hub-Signature-256", format!("sha256={}", hex::encode(mac)))
+            .body(Body::from(body))
+            .unwrap()
+    };
+    world.send(send()).await.refuses(401, "UNAUTHORIZED");
+    let refused = events().await;
+    let told = (&refused[0]["verdict"], &refused[0]["reason"], &refused[0]["type"]);
+    assert_eq!(told, (&json!("failed"), &json!("signature_mismatch"), &json!("issues.opened")));
+    let retry = format!("{PATH}/events/{}/retry", refused[0]["id"].as_str().unwrap());
+    world.call(&key, "POST", &retry, Value::Null).await.refuses(409, "CONFLICT");
+
+    let reverify = format!("{}/events/reverify", path(&created));
+    let counts = |checked: u64, released: u64| json!({ "checked": checked, "released": released, "repeats": 0, "nextSince": null });
+    let again = async |body: Value| world.call(&key, "POST", &reverify, body).await;
+    assert_eq!(again(Value::Null).await.data(200), counts(1, 0), "the secret is still wrong");
+    world.call(&key, "PATCH", &path(&created), json!({ "secret": "right" })).await.data(200);
+    assert_eq!(again(json!({ "since": "2100-01-01T00:00:00Z" })).await.data(200), counts(0, 0));
+    again(json!({ "since": "yesterday" })).await.refuses(422, "VALIDATION_ERROR");
+    assert_eq!(again(json!({})).await.data(200), counts(1, 1));
+    assert_eq!(events().await[0]["verdict"], "verified");
+    world.delivery(&key, "succeeded").await;
+    assert_eq!(world.send(send()).await.data(200)["status"], "duplicate");
+    assert_eq!(world.endpoint.requests.lock().len(), 1, "forwarded once");
 }

@@ -239,7 +239,9 @@ fn invalid(wrong: InvalidField) -> Rejection {
 /// public URL is configured, under any name.
 pub(super) fn named_by(app: &App, url: &str, origin: &str) -> Option<WebhookId> {
     let url = Url::parse(url).ok()?;
-    let id = url.path().strip_prefix(RECEIVE_PATH)?.trim_end_matches('/').parse().ok()?;
+    let base = app.config.public_url.as_ref().map_or("", |public| public.path().trim_end_matches('/'));
+    let path = url.path().strip_prefix(base).unwrap_or(url.path());
+    let id = path.strip_prefix(RECEIVE_PATH)?.trim_end_matches('/').parse().ok()?;
     let is_ours = match &app.config.public_url {
         None => true,
         Some(public) => {

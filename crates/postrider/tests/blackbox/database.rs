@@ -187,14 +187,46 @@ async fn nodes_go_on_under_load_when_a_newer_version_expands_the_schema_and_refu
 /// Another build of Postrider, such as the former release: where it is named, the two run side by side.
 const OTHER_BINARY: &str = "POSTRIDER_OTHER_BINARY";
 
+/// This build and the other one.
+fn builds() -> [std::path::PathBuf; 2] {
+    let this = std::path::PathBuf::from(env!("CARGO_BIN_EXE_postrider"));
+    let other = std::env::var(OTHER_BINARY).map_or_else(|_| this.clone(), Into::into);
+    println!("the other build: {}", other.display());
+    [this, other]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn nodes_of_another_build_go_on_under_load_while_this_one_migrates_and_joins_them() {
+    let _machine = shared_machine().await;
+    let mut chance = Chance::new("migration under load");
+    let [this, other] = builds();
+    let mut scene = Scene::set(Deployment::on_postgres(Database::new()).with_binary(&other), &mut chance).await;
+    scene.accepts(200, SOON).await;
+    let migrated = scene.stage.deployment.clone().with_binary(&this).node(7).command(&["migrate"]).output();
+    let migrated = tokio::time::timeout(SOON, migrated).await.expect("it ends").unwrap();
+    assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+    scene.accepts(200, SOON).await;
+    assert_eq!(scene.stage.ledger.refused(), 0, "the migration was felt");
+    // One of them is replaced, and ends as nodes do.
+    let (load, replaced) = (scene.loads.pop().unwrap(), NODES - 1);
+    load.ended().await;
+    let old = scene.nodes.take(replaced);
+    old.terminate();
+    assert_eq!(old.ended(SOON).await.code(), Some(0));
+    scene.nodes.start_as(replaced, &this).await;
+    let api = scene.nodes.api(replaced).as_key(&scene.stage.key);
+    scene.loads.push(Load::enduring(&api, &TYPES, 2, &scene.stage.ledger, Chance::from(chance.next())));
+    scene.accepts(200, SOON).await;
+    scene.ends_well(0).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn a_rolling_upgrade_from_another_build_and_back_loses_nothing() {
     let _machine = shared_machine().await;
     let mut chance = Chance::new("rolling upgrade");
-    let this = std::path::PathBuf::from(env!("CARGO_BIN_EXE_postrider"));
-    let other = std::env::var(OTHER_BINARY).map_or_else(|_| this.clone(), Into::into);
-    println!("the other build: {}", other.display());
+    let [this, other] = builds();
     let receiver = Receiver::start().await;
     let deployment = Deployment::on_postgres(Database::new());
     let mut nodes = Nodes::start(&deployment.clone().with_binary(&other), NODES).await;

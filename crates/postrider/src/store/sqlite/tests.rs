@@ -1,7 +1,7 @@
 //! The conformance suite on SQLite, and what only SQLite does.
 #![allow(clippy::unwrap_used)]
 
-mod migrating;
+pub(crate) mod migrating;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use crate::store::conformance::world::*;
 use crate::store::conformance::{Backend, receiving};
 use crate::store::*;
 
-pub(crate) struct Directory(TempDir);
+pub(crate) struct Directory(pub(crate) TempDir);
 
 pub(crate) fn backend() -> Directory {
     Directory(TempDir::new().unwrap())

@@ -57,7 +57,7 @@ ALTER TABLE events
     ADD COLUMN content_type text,
     ADD COLUMN raw bytea,
     DROP CONSTRAINT events_source_check,
-    ADD CONSTRAINT events_source_check CHECK (source IN (0, 1, 2)) NOT VALID;
+    ADD CONSTRAINT events_source_check CHECK (source BETWEEN 0 AND 2) NOT VALID;
 DO $$ DECLARE
     part regclass;
 BEGIN

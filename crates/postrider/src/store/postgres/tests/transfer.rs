@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use postrider_core::ids::{KeyId, PartnerId, ReplayId};
+use postrider_core::ids::{KeyId, PartnerId, ReplayId, Sequence};
 use postrider_core::time::UnixMs;
 use postrider_core::webhook::WebhookStatus;
 use tempfile::TempDir;
@@ -15,6 +15,7 @@ use crate::store::conformance::Backend;
 use crate::store::conformance::world::*;
 use crate::store::postgres::PgStore;
 use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::tests::migrating::{Old, schema_1};
 use crate::store::*;
 
 #[derive(Clone)]
@@ -266,6 +267,25 @@ async fn everything_is_moved_and_told_as_before() {
 
     let again = PgStore::transfer(machine.0.path(), settings, now, &|_, _| {}).await.unwrap_err();
     assert!(format!("{:#}", anyhow::Error::from(again)).contains("moved to before"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs POSTRIDER_TEST_POSTGRES"]
+async fn a_store_of_schema_1_is_moved_too() {
+    let (Old { directory, events }, database) = (schema_1(), Database::new());
+    let now = UnixMs(events.last().unwrap().sequence().map(|n| Sequence::time(n).0).unwrap());
+    let settings = database.settings().await;
+    let moved = PgStore::transfer(directory.0.path(), settings, now, &|_, _| {}).await.unwrap();
+    let received: Vec<u64> =
+        moved.iter().filter(|part| part.name.starts_with("received")).map(|part| part.rows).collect();
+    assert!(received.len() > 1 && received.iter().all(|rows| *rows == 0), "its days have none: {received:?}");
+    let node = database.node("one", Duration::ZERO).await;
+    node.begin(now).await.unwrap();
+    let mut found: Vec<_> = node.events(all_events(Scope::Platform)).await.unwrap().items;
+    found.reverse();
+    assert_eq!(found.iter().map(|event| event.event.id).collect::<Vec<_>>(), events);
+    assert!(found.iter().all(|event| event.event.raw.is_none()));
+    assert_eq!(node.configuration().await.unwrap().webhooks[0].sealed_receiver, None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,14 +12,14 @@ use crate::store::day::Day;
 
 /// The directory of a server of schema 1 that was killed: for yesterday and today an event that is delivered and one
 /// with a held and a parked delivery; one webhook.
-struct Old {
-    directory: Directory,
-    events: Vec<EventId>,
+pub(crate) struct Old {
+    pub(crate) directory: Directory,
+    pub(crate) events: Vec<EventId>,
 }
 
 const DATA: &str = "{ \"old\":  1.0 }";
 
-fn schema_1() -> Old {
+pub(crate) fn schema_1() -> Old {
     let directory = backend();
     let conn = database(&directory);
     conn.pragma_update(None, "page_size", 8192).unwrap();

@@ -2,6 +2,8 @@
 //
 //   node vectors.mjs make    writes vectors.json anew
 //   node vectors.mjs check   lets the vendors' libraries verify every vector of the file, and refuse it after a change
+//   node vectors.mjs live    prints the vectors as they would be sent now, each to a URL of its own: standard input has
+//                            [{"provider", "name", "url"}, …]; `ping` is what Discord asks a new URL
 //
 // Run `npm ci --ignore-scripts` here first. `made_by` names the library that signed; "recipe" means that the library only
 // verifies, or that there is none, and node:crypto signed what the vendor documents. `checked_by` names the library
@@ -17,7 +19,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 // Everything happens at one moment, so that a vector stays as it is.
-const NOW = Date.parse('2026-01-01T00:00:00Z');
+const isLive = process.argv[2] === 'live';
+const NOW = isLive ? Math.floor(Date.now() / 1000) * 1000 : Date.parse('2026-01-01T00:00:00Z');
 const RealDate = Date;
 globalThis.Date = class extends RealDate {
   constructor(...given) {
@@ -33,7 +36,8 @@ const versions = require('./package.json').dependencies;
 const library = (name) => `${name} ${versions[name]}`;
 const seconds = String(NOW / 1000);
 const milliseconds = String(NOW);
-const url = 'https://hooks.example.com/api/v1/webhooks/receive/wh_1?region=eu';
+const moment = new RealDate(NOW).toISOString().replace(/\.\d+/, '');
+let url = 'https://hooks.example.com/api/v1/webhooks/receive/wh_1?region=eu';
 const hmac = (hash, key, text, encoding) => crypto.createHmac(hash, key).update(text).digest(encoding);
 const json = (value) => JSON.stringify(value);
 const form = (pairs) => new URLSearchParams(pairs).toString();
@@ -247,10 +251,11 @@ const makers = {
     ];
   },
 
-  shopify() {
+  async shopify() {
     const secret = 'shpss_0123456789abcdef';
     const body = json({ id: 1, customer: 'Zoë 🐎' });
-    const mac = hmac('sha256', secret, body, 'base64');
+    const { createSHA256HMAC } = require('@shopify/shopify-api/runtime');
+    const mac = await createSHA256HMAC(secret, body);
     const of = (prefix) => ({
       [`${prefix}topic`]: 'orders/create',
       [`${prefix}shop-domain`]: 'example.myshopify.com',
@@ -258,7 +263,7 @@ const makers = {
       [`${prefix}webhook-id`]: 'b54557e4',
       [`${prefix}event-id`]: '98880550',
     });
-    const common = { secret, body, type: 'orders.create', id: 'b54557e4', made_by: 'recipe' };
+    const common = { secret, body, type: 'orders.create', id: 'b54557e4', made_by: library('@shopify/shopify-api') };
     return ['x-shopify-', 'shopify-'].map((prefix) => ({
       ...common,
       name: `headers ${prefix}*`,
@@ -592,7 +597,7 @@ const makers = {
     const { key, certificate } = certified('messageverificationcerts.sandbox.paypal.com');
     const secret = '9XL90610J3647323C';
     const body = json({ id: 'WH-9UG43882HX7271132', event_type: 'PAYMENT.SALE.COMPLETED', note: 'Zoë 🐎' });
-    const [id, time] = ['d938e770-8046-11e6-8103-6b62a8a99ac4', '2026-01-01T00:00:00Z'];
+    const [id, time] = ['d938e770-8046-11e6-8103-6b62a8a99ac4', moment];
     const message = `${id}|${time}|${secret}|${crc32(Buffer.from(body))}`;
     const headers = {
       'paypal-transmission-id': id,
@@ -695,7 +700,7 @@ const makers = {
   twitch() {
     const secret = 'a twitch eventsub secret';
     const body = json({ subscription: { type: 'channel.follow' }, event: { user_name: 'Zoë 🐎' } });
-    const [id, time] = ['befa7b53-d79d-478f-86b9-120f112b044e', '2026-01-01T00:00:00.123456789Z'];
+    const [id, time] = ['befa7b53-d79d-478f-86b9-120f112b044e', moment.replace('Z', '.123456789Z')];
     const headers = {
       'twitch-eventsub-message-id': id,
       'twitch-eventsub-message-timestamp': time,
@@ -999,15 +1004,22 @@ async function accepted(vector) {
   }
 }
 
+// The body with one character of what is signed changed.
+function altered({ provider, body }) {
+  if (provider === 'adyen') return body.replace('1130', '1131').replace('Zo', 'Zi');
+  if (provider === 'linear') return body.replace('Zo', 'Zi');
+  if (provider === 'mailgun') return body.replace('c0ffee', 'c0ffed');
+  if (provider === 'sns') return body.replace('165545c9', '165545c8');
+  if (provider === 'braintree') return body.replace('bt_payload=', 'bt_payload=A');
+  return body.replace(/[a-m](?=[^a-m]*$)/, 'n');
+}
+
 async function check(vector) {
   const checker = checkers[vector.provider];
   if (!checker || beyond(vector)) return undefined;
   const label = `${vector.provider} ${vector.name ?? ''}`;
   assert.equal(await accepted(vector), true, `${checker.by} refuses ${label}`);
-  const changed = { ...vector, body: vector.body.replace(/[a-m](?=[^a-m]*$)/, 'n') };
-  if (vector.provider === 'adyen') changed.body = vector.body.replace('1130', '1131').replace('Zo', 'Zi');
-  if (vector.provider === 'sns') changed.body = vector.body.replace('165545c9', '165545c8');
-  if (vector.provider === 'braintree') changed.body = vector.body.replace('bt_payload=', 'bt_payload=A');
+  const changed = { ...vector, body: altered(vector) };
   assert.notEqual(changed.body, vector.body);
   assert.equal(await accepted(changed), false, `${checker.by} accepts a changed ${label}`);
   if (!checker.secretless) {
@@ -1039,6 +1051,31 @@ async function recheck() {
   return vectors;
 }
 
-const vectors = await (process.argv[2] === 'make' ? make() : recheck());
-const checked = vectors.filter((vector) => vector.checked_by).length;
-console.log(`${vectors.length} vectors, ${checked} of them verified by the vendors' libraries`);
+// Each wanted vector made anew for its URL, and verified by the vendor's library where that can.
+async function live() {
+  const made = [];
+  for (const { provider, name, url: wanted } of JSON.parse(readFileSync(0, 'utf8'))) {
+    url = wanted;
+    const vector = (await makers[provider]()).find((it) => (it.name ?? null) === name && it.made_by !== 'published');
+    assert.ok(vector, `no vector ${provider} ${name}`);
+    const whole = { provider, method: 'POST', url, now: NOW, verdict: 'verified', unsigned: [], ...vector };
+    made.push({ ...whole, altered: altered(whole), checked_by: await check(whole) });
+  }
+  return { vectors: made, ping: ping() };
+}
+
+function ping() {
+  const pkcs8 = Buffer.concat([Buffer.from('302e020100300506032b657004220420', 'hex'), Buffer.alloc(32, 9)]);
+  const key = crypto.createPrivateKey({ key: pkcs8, format: 'der', type: 'pkcs8' });
+  const body = json({ id: '1', application_id: '1', type: 1 });
+  const signature = crypto.sign(null, Buffer.from(seconds + body), key).toString('hex');
+  return { body, headers: { 'x-signature-timestamp': seconds, 'x-signature-ed25519': signature } };
+}
+
+if (isLive) {
+  console.log(json(await live()));
+} else {
+  const vectors = await (process.argv[2] === 'make' ? make() : recheck());
+  const checked = vectors.filter((vector) => vector.checked_by).length;
+  console.log(`${vectors.length} vectors, ${checked} of them verified by the vendors' libraries`);
+}

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::install::install;
+use crate::install::{install, starts};
 use crate::run::{Counts, checked, counted, root};
 use crate::stages::built_binary;
 
@@ -82,12 +82,6 @@ fn node(from: &Path, project: &Path) -> Result<PathBuf> {
     checked(npm.current_dir(project).stdin(Stdio::null()), "the pinned npm packages cannot be installed")?;
     mark_current(project, &pins)?;
     Ok(modules)
-}
-
-fn starts(program: &str) -> bool {
-    let mut command = Command::new(program);
-    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
 }
 
 const MARK: &str = ".installed-from";

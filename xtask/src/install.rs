@@ -19,3 +19,10 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     let arguments = [&["install", "-q", "-y", "--no-install-recommends"], packages].concat();
     apt(&arguments)
 }
+
+/// Whether there is such a program.
+pub(crate) fn starts(program: &str) -> bool {
+    let mut command = Command::new(program);
+    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}

@@ -4,12 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::run::{Counts, cargo};
+use crate::run::{Counts, cargo, host};
 
 /// # Errors
 /// Everything that `deny.toml` does not allow, one a line.
@@ -146,10 +145,8 @@ fn one(words: &[&str], at: &mut usize, licences: &BTreeSet<String>) -> bool {
 }
 
 fn metadata() -> Result<Value> {
-    let version = Command::new("rustc").arg("-vV").output().context("rustc -vV")?;
-    let version = String::from_utf8_lossy(&version.stdout).into_owned();
-    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
-    let output = cargo(["metadata", "--format-version", "1", "--locked", "--filter-platform", host]).output()?;
+    let host = host()?;
+    let output = cargo(["metadata", "--format-version", "1", "--locked", "--filter-platform", &host]).output()?;
     if !output.status.success() {
         bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     }

@@ -6,6 +6,7 @@
 
 mod conformance;
 mod database;
+mod fuzz;
 mod install;
 mod licences;
 mod run;

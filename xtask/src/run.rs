@@ -39,6 +39,17 @@ pub(crate) fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
     command
 }
 
+/// The triple of this machine, as rustc names it.
+///
+/// # Errors
+/// rustc does not start, or names none.
+pub(crate) fn host() -> Result<String> {
+    let version = Command::new("rustc").arg("-vV").output().context("rustc -vV")?;
+    let version = String::from_utf8_lossy(&version.stdout);
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
+    Ok(host.to_owned())
+}
+
 /// Runs `command`; its output goes straight to ours.
 ///
 /// # Errors

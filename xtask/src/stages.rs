@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::database::{self, Database};
 use crate::run::{Counts, cargo, checked, counted, root};
-use crate::{conformance, licences, tidy};
+use crate::{conformance, fuzz, licences, tidy};
 
 /// One run of the test command.
 struct Run<'a> {
@@ -21,7 +21,7 @@ struct Stage {
     run: fn(&mut Run) -> Result<Counts>,
 }
 
-const STAGES: [Stage; 10] = [
+const STAGES: [Stage; 11] = [
     Stage { name: "fmt", proves: "the code is formatted as rustfmt.toml says", run: fmt },
     Stage { name: "tidy", proves: "the house rules that no compiler checks", run: |_| tidy::run(root()) },
     Stage {
@@ -31,6 +31,11 @@ const STAGES: [Stage; 10] = [
     },
     Stage { name: "clippy", proves: "no warning in any target", run: clippy },
     Stage { name: "unit", proves: "units, the store's conformance suite, the HTTP surface in process", run: unit },
+    Stage {
+        name: "fuzz",
+        proves: "no input from outside makes verification fail its promises: a minute of libFuzzer",
+        run: |run| fuzz::run(run.filter),
+    },
     Stage { name: "postgres", proves: "the same suite, and several nodes, on a private PostgreSQL", run: postgres },
     Stage { name: "build", proves: "the binary that the next stages drive", run: build },
     Stage {

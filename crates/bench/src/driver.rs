@@ -35,10 +35,19 @@ const FAILURES_MAX: u32 = 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Tenant {
     pub(crate) key: String,
+    /// Where its events come in as somebody else's webhooks, instead of being published with the key.
+    pub(crate) inlet: Option<Inlet>,
     /// The sink's webhooks that each of its events must reach.
     pub(crate) webhooks: Vec<usize>,
     /// False if its webhook hangs or fails: nothing of it is expected to arrive.
     pub(crate) well: bool,
+}
+
+/// A receiver of GitHub's webhooks.
+#[derive(Clone, Debug)]
+pub(crate) struct Inlet {
+    pub(crate) path: String,
+    pub(crate) secret: String,
 }
 
 /// How fast to publish.
@@ -107,6 +116,15 @@ pub(crate) struct Seen {
     pub(crate) answers: Summary,
     /// From the due instant to the moment the request was written: the driver's own delay.
     pub(crate) lateness: Summary,
+}
+
+impl Tenant {
+    fn request(&self, host: &str, batch: usize) -> Request {
+        match &self.inlet {
+            Some(inlet) => Request::received(host, inlet),
+            None => Request::new(host, &self.key, batch),
+        }
+    }
 }
 
 impl Driver {
@@ -264,7 +282,7 @@ impl Shared {
     async fn send(self: Rc<Self>, server: SocketAddr, mut connection: Connection, plan: Plan, gate: Gate) {
         let host = server.to_string();
         let mut requests: Vec<Request> =
-            self.tenants.iter().map(|account| Request::new(&host, &account.tenant.key, plan.batch)).collect();
+            self.tenants.iter().map(|account| account.tenant.request(&host, plan.batch)).collect();
         let mut failures = 0;
         while failures < FAILURES_MAX {
             let Some(due_ns) = self.admit(&gate, &plan).await else { return };

@@ -6,6 +6,10 @@
 //! the two cores more than it must.
 
 use memchr::memmem;
+use ring::hmac;
+
+use crate::driver::Inlet;
+use crate::signature::hex;
 
 /// Bytes of `data`, the part of the event that is the user's.
 pub(crate) const DATA_BYTES: usize = 1024;
@@ -49,6 +53,18 @@ pub(crate) struct Request {
     bytes: Vec<u8>,
     /// Where each event's stamp stands.
     stamps: Vec<usize>,
+    /// Set where somebody else's webhook is played.
+    signed: Option<Signed>,
+}
+
+/// What changes with the body of a webhook as GitHub sends it.
+#[derive(Clone, Debug)]
+struct Signed {
+    key: hmac::Key,
+    /// Where its id, signature and body stand.
+    id: usize,
+    signature: usize,
+    body: usize,
 }
 
 impl Request {
@@ -66,13 +82,41 @@ impl Request {
         );
         let bytes = [head.as_bytes(), body.as_bytes()].concat();
         let stamps = memmem::find_iter(&bytes, KEY.as_bytes()).map(|at| at + KEY.len()).collect();
-        Request { bytes, stamps }
+        Request { bytes, stamps, signed: None }
+    }
+
+    /// A webhook of GitHub to a receiver: the same data, signed anew each time.
+    pub(crate) fn received(host: &str, inlet: &Inlet) -> Request {
+        let (body, id, signature) = (data(), "0".repeat(SEQUENCE_DIGITS), "0".repeat(64));
+        let head = format!(
+            "POST {} HTTP/1.1\r\nhost: {host}\r\nuser-agent: GitHub-Hookshot/bench\r\naccept: */*\r\n\
+             content-type: application/json\r\nx-github-event: push\r\nx-github-delivery: {id}\r\n\
+             x-hub-signature-256: sha256={signature}\r\ncontent-length: {}\r\n\r\n",
+            inlet.path,
+            body.len()
+        );
+        let at = |name: &str| memmem::find(head.as_bytes(), name.as_bytes()).map_or(0, |at| at + name.len());
+        let signed = Signed {
+            key: hmac::Key::new(hmac::HMAC_SHA256, inlet.secret.as_bytes()),
+            id: at("x-github-delivery: "),
+            signature: at("sha256="),
+            body: head.len(),
+        };
+        let bytes = [head.as_bytes(), body.as_bytes()].concat();
+        let stamps = memmem::find(&bytes, KEY.as_bytes()).map(|at| at + KEY.len()).into_iter().collect();
+        Request { bytes, stamps, signed: Some(signed) }
     }
 
     /// The request with its events stamped `first_sequence`, `first_sequence + 1`, …
     pub(crate) fn stamped(&mut self, first_sequence: u64, scheduled_ns: u64) -> &[u8] {
         for (sequence, at) in (first_sequence..).zip(&self.stamps) {
             Stamp { sequence, scheduled_ns }.write(&mut self.bytes[*at..*at + STAMP_BYTES]);
+        }
+        if let Some(signed) = &self.signed {
+            write_digits(&mut self.bytes[signed.id..signed.id + SEQUENCE_DIGITS], first_sequence);
+            let tag = hmac::sign(&signed.key, &self.bytes[signed.body..]);
+            let place = &mut self.bytes[signed.signature..signed.signature + 64];
+            place.iter_mut().zip(hex(tag.as_ref())).for_each(|(digit, written)| *digit = written);
         }
         &self.bytes
     }
@@ -174,6 +218,19 @@ mod tests {
         assert_eq!(sequences, [7, 8, 9]);
         let head = std::str::from_utf8(&bytes[..bytes.len() - body(bytes).len()]).unwrap();
         assert!(head.contains(&format!("content-length: {}\r\n", body(bytes).len())), "{head}");
+    }
+
+    #[test]
+    fn a_webhook_is_signed_over_its_own_stamp_and_has_an_id_of_its_own() {
+        let inlet = Inlet { path: "/in".into(), secret: "s3cret".into() };
+        let mut request = Request::received("127.0.0.1:1", &inlet);
+        let bytes = request.stamped(4_711, 1).to_vec();
+        let head = String::from_utf8(bytes[..bytes.len() - body(&bytes).len()].to_vec()).unwrap();
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"s3cret"), body(&bytes));
+        let signature = String::from_utf8(hex(tag.as_ref()).collect()).unwrap();
+        assert!(head.contains(&format!("sha256={signature}\r\n")), "{head}");
+        assert!(head.starts_with("POST /in ") && head.contains("x-github-delivery: 000000004711\r\n"), "{head}");
+        assert_eq!(Stamp::find(&bytes), Some(Stamp { sequence: 4_711, scheduled_ns: 1 }));
     }
 
     #[test]

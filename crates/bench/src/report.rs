@@ -121,12 +121,17 @@ fn rates() -> Columns {
         ("delivered/s", |one, _| thousands(one.delivered_per_second)),
         ("of deliver-only", |one, all| percent(one.delivered_per_second, all.ceilings.deliver.per_second)),
         ("of both", |one, all| percent(one.accepted_per_second, both_ceiling(one, all))),
-        ("p50 ms", |one, _| format!("{:.2}", one.latency.p50_ms)),
-        ("p99 ms", |one, _| format!("{:.2}", one.latency.p99_ms)),
-        ("max ms", |one, _| format!("{:.2}", one.latency.max_ms)),
+        ("p50 ms", |one, _| arrival(one, one.latency.p50_ms)),
+        ("p99 ms", |one, _| arrival(one, one.latency.p99_ms)),
+        ("max ms", |one, _| arrival(one, one.latency.max_ms)),
         ("answer p50", |one, _| format!("{:.2}", one.answer.p50_ms)),
         ("answer p99", |one, _| format!("{:.2}", one.answer.p99_ms)),
     ]
+}
+
+/// A time until arrival; nothing where nothing is sent.
+fn arrival(one: &Measurement, ms: f64) -> String {
+    if one.fan_out == 0 { "–".to_owned() } else { format!("{ms:.2}") }
 }
 
 fn costs() -> Columns {

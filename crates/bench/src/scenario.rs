@@ -15,9 +15,9 @@ use crate::pending::{self, Pending};
 use crate::process::{self, Helper};
 use crate::progress::Progress;
 use crate::report;
-use crate::server::{Deployment, Shape, Store};
+use crate::server::{Deployment, Receives, Shape, Store};
 use crate::session::{Measurement, Session, Stretch};
-use crate::sink::{Behaviour, Expectation, Sink, Window};
+use crate::sink::{Behaviour, Expectation, Secret, Sink, Window};
 
 const TENANTS: usize = 50;
 const BATCH: usize = 100;
@@ -25,6 +25,8 @@ const BATCH: usize = 100;
 const BACKLOG: u64 = 50_000;
 /// The share of the peak at which latency under load is measured.
 const BUSY: f64 = 0.7;
+/// More than any sender of webhooks is known to send to one receiver.
+const RECEIVED_PER_SECOND: u32 = 2_000;
 /// At peak one signature in so many is checked, so that the sink does not take the server's share of the cores.
 const VERIFY_AT_PEAK: u64 = 16;
 /// Any key does for the deliver-only ceiling.
@@ -54,6 +56,8 @@ pub(crate) enum Scenario {
     Batch,
     /// The peak on an empty store and again after a million events
     History,
+    /// Somebody else's webhooks: verified, kept and (or not) forwarded, to one receiver and to fifty
+    Receive,
     /// The peak of one, two and three nodes on one database (PostgreSQL)
     Nodes,
     /// The peak and a backlog beside five million pending deliveries, and their takeover (PostgreSQL)
@@ -204,9 +208,7 @@ impl Bench {
         match scenario {
             Scenario::FanOut1 => self.peak_of_one(sink, 60).await.map(drop),
             Scenario::Latency => self.latency(sink).await,
-            Scenario::FanOut5 => {
-                self.peak_alone("fan-out 5, peak", Shape { tenants: 1, fan_out: 5, sick: vec![] }, 1, sink).await
-            }
+            Scenario::FanOut5 => self.peak_alone("fan-out 5, peak", Shape { fan_out: 5, ..ONE }, 1, sink).await,
             Scenario::Tenants => self.all_well(sink).await.map(drop),
             Scenario::Hanging => self.beside(&[Behaviour::Hangs], "1 of 50 hangs", sink).await,
             Scenario::HangingAndFailing => {
@@ -214,6 +216,7 @@ impl Bench {
             }
             Scenario::Batch => self.peak_alone("batches of 100, peak", ONE.clone(), BATCH, sink).await,
             Scenario::History => self.history(sink).await,
+            Scenario::Receive => self.receive(sink).await,
             Scenario::Nodes => self.nodes(sink).await,
             Scenario::Pending => self.pending(sink).await,
         }
@@ -286,7 +289,7 @@ impl Bench {
         rate: Option<f64>,
         sink: &mut Sink,
     ) -> Result<(Measurement, Measurement)> {
-        let shape = Shape { tenants: TENANTS, fan_out: 1, sick: sick.to_vec() };
+        let shape = Shape { tenants: TENANTS, sick: sick.to_vec(), ..ONE };
         let stretch = self.at_peak(&format!("{title}, peak"), &shape, 1, 30);
         let mut session = Session::start(&self.deployment(1), shape, sink, &self.progress).await?;
         let peak = session.measure(&stretch).await?;
@@ -296,6 +299,24 @@ impl Bench {
         self.note(peak.clone());
         self.note(busy.clone());
         Ok((peak, busy))
+    }
+
+    /// GitHub's webhooks, one receiver and fifty, with and without forwarding; and at a rate that one busy receiver has.
+    async fn receive(&mut self, sink: &mut Sink) -> Result<()> {
+        for (tenants, whose) in [(1, "one receiver"), (TENANTS, "50 receivers")] {
+            for (receives, what) in [(Receives::Keeps, "received"), (Receives::Forwards, "received and forwarded")] {
+                let shape = Shape { tenants, receives: Some(receives), ..ONE };
+                let stretch = self.at_peak(&format!("{what}, {whose}, peak"), &shape, 1, 20);
+                let mut session = Session::start(&self.deployment(1), shape, sink, &self.progress).await?;
+                let peak = session.measure(&stretch).await?;
+                let title = format!("{what}, {whose}, {RECEIVED_PER_SECOND}/s");
+                let mut calm = session.measure(&self.at_rate(&title, f64::from(RECEIVED_PER_SECOND), 20)).await?;
+                session.finish(&mut calm).await?;
+                self.note(peak);
+                self.note(calm);
+            }
+        }
+        Ok(())
     }
 
     /// The same load on one, two and three nodes; all share this machine with each other and with the database.
@@ -446,7 +467,7 @@ impl Bench {
 
     async fn accept_ceiling(&self, batch: usize, measured: Duration) -> Result<Ceiling> {
         let mut server = Helper::start(&["accept-ceiling"])?;
-        let nobody = Tenant { key: "sk_test_ceiling".to_owned(), webhooks: vec![], well: true };
+        let nobody = Tenant { key: "sk_test_ceiling".to_owned(), inlet: None, webhooks: vec![], well: true };
         let driver = Driver::new(vec![server.first_line()?], vec![nobody]);
         let connections = self.connections(batch);
         let pace = Pace::Closed { outstanding_max: u64::MAX };
@@ -464,7 +485,11 @@ impl Bench {
     }
 
     async fn deliver_ceiling(&self, sink: &mut Sink, measured: Duration) -> Result<Ceiling> {
-        sink.expect(&[Expectation { secret: CEILING_SECRET.to_owned(), behaviour: Behaviour::Receives }]).await?;
+        sink.expect(&[Expectation {
+            secret: Secret::Standard(CEILING_SECRET.to_owned()),
+            behaviour: Behaviour::Receives,
+        }])
+        .await?;
         sink.window(&Window { from_ns: 0, until_ns: 0, verify_one_in: VERIFY_AT_PEAK }).await?;
         let before = process::cpu_seconds(sink.pid())?;
         let (target, connections) = (sink.webhooks()[0].to_string(), self.settings.connections.to_string());
@@ -486,4 +511,4 @@ impl Bench {
 }
 
 /// One tenant with one webhook.
-const ONE: Shape = Shape { tenants: 1, fan_out: 1, sick: Vec::new() };
+const ONE: Shape = Shape { tenants: 1, fan_out: 1, sick: Vec::new(), receives: None };

@@ -14,10 +14,10 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::database::Database;
-use crate::driver::Tenant;
+use crate::driver::{Inlet, Tenant};
 use crate::pending;
 use crate::process::{self, Owned};
-use crate::sink::{Behaviour, Expectation, Sink};
+use crate::sink::{Behaviour, Expectation, Secret, Sink};
 use crate::wire::Connection;
 
 const ADMIN_KEY: &str = "bench-admin-key-0123456789abcdef";
@@ -34,11 +34,27 @@ pub(crate) struct Shape {
     pub(crate) fan_out: usize,
     /// How the webhooks of the last tenants behave, from the last one backwards; all others receive.
     pub(crate) sick: Vec<Behaviour>,
+    /// Whether events come in as somebody else's webhooks; each tenant has one receiver then.
+    pub(crate) receives: Option<Receives>,
+}
+
+/// What becomes of a received webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Receives {
+    /// It is kept.
+    Keeps,
+    /// It is forwarded to the sink, too.
+    Forwards,
 }
 
 impl Shape {
     fn behaviour(&self, tenant: usize) -> Behaviour {
         self.sick.get(self.tenants - 1 - tenant).copied().unwrap_or_default()
+    }
+
+    /// Deliveries of each event.
+    pub(crate) fn owed(&self) -> usize {
+        if self.receives == Some(Receives::Keeps) { 0 } else { self.fan_out }
     }
 }
 
@@ -92,6 +108,18 @@ struct Key {
 #[derive(Deserialize)]
 struct Hook {
     secret: String,
+}
+
+/// An answer of the surface for receivers.
+#[derive(Deserialize)]
+struct Succeeded<T> {
+    data: T,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Receiver {
+    receive_url: String,
 }
 
 impl Server {
@@ -181,15 +209,26 @@ impl Server {
             let key = json!({ "tenant_id": tenant.id, "name": "bench", "role": "owner" });
             let key: Key = api.call("POST", "/v1/api-keys", ADMIN_KEY, &key).await?;
             let behaviour = shape.behaviour(number);
-            let webhooks: Vec<usize> = (expectations.len()..).take(shape.fan_out).collect();
+            let webhooks: Vec<usize> = (expectations.len()..).take(shape.owed()).collect();
+            if let Some(receives) = shape.receives {
+                let target = sink.webhooks().get(expectations.len()).context("the sink has too few webhooks")?;
+                let target = (receives == Receives::Forwards).then(|| format!("http://{target}/hook"));
+                let inlet = make_receiver(&mut api, &key.key, target, number).await?;
+                if receives == Receives::Forwards {
+                    expectations.push(Expectation { secret: Secret::Alumia(inlet.secret.clone()), behaviour });
+                }
+                tenants.push(Tenant { key: key.key, inlet: Some(inlet), webhooks, well: true });
+                continue;
+            }
             for webhook in &webhooks {
                 let address = sink.webhooks().get(*webhook).context("the sink has too few webhooks")?;
                 let url = format!("http://{address}/hook");
                 let hook = json!({ "tenant_id": tenant.id, "url": url, "events": ["*"] });
                 let hook: Hook = api.call("POST", "/v1/webhooks", ADMIN_KEY, &hook).await?;
-                expectations.push(Expectation { secret: hook.secret, behaviour });
+                expectations.push(Expectation { secret: Secret::Standard(hook.secret), behaviour });
             }
-            tenants.push(Tenant { key: key.key, webhooks, well: behaviour == Behaviour::Receives });
+            let well = behaviour == Behaviour::Receives;
+            tenants.push(Tenant { key: key.key, inlet: None, webhooks, well });
         }
         sink.expect(&expectations).await?;
         // A change of configuration makes a node catch up with all that the others have changed before.
@@ -242,4 +281,15 @@ impl Server {
         }
         bail!("the server was not ready after {} s:\n{}", START_MAX.as_secs(), self.log_tail());
     }
+}
+
+/// A receiver of GitHub's webhooks that forwards to `target`, if any.
+async fn make_receiver(api: &mut Connection, key: &str, target: Option<String>, number: usize) -> Result<Inlet> {
+    // GitHub's key is the text of the secret; what is forwarded is signed with the same text.
+    let secret = format!("bench-receiver-{number:04}-0123456789abcdef");
+    let wanted = json!({ "name": "Bench", "source": "github", "secret": secret, "url": target });
+    let made: Succeeded<Receiver> = api.call("POST", "/api/v1/webhooks", key, &wanted).await?;
+    let (_, rest) = made.data.receive_url.split_once("://").context("the receive URL has a scheme")?;
+    let path = rest.find('/').map(|at| rest[at..].to_owned()).context("the receive URL has a path")?;
+    Ok(Inlet { path, secret })
 }

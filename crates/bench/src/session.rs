@@ -210,7 +210,7 @@ impl<'a> Session<'a> {
 
     /// Stops the server and completes the last of its measurements.
     pub(crate) async fn finish(mut self, last: &mut Measurement) -> Result<()> {
-        let delivered = self.before.delivered;
+        let kept = self.kept(&self.before);
         self.server.stop().await?;
         let bytes = match self.server.database() {
             None => {
@@ -222,8 +222,13 @@ impl<'a> Session<'a> {
                 database.weight().await?.stored_bytes
             }
         };
-        last.settled_bytes_per_delivery = Some(bytes as f64 / delivered as f64);
+        last.settled_bytes_per_delivery = Some(bytes as f64 / kept as f64);
         Ok(())
+    }
+
+    /// What the store holds: deliveries, or what was only received.
+    fn kept(&self, report: &Report) -> u64 {
+        if self.shape.owed() == 0 { self.driver.accepted() } else { report.delivered }
     }
 
     pub(crate) fn database(&self) -> Result<&Database> {
@@ -266,11 +271,14 @@ impl<'a> Session<'a> {
                 (weight.stored_bytes, Some(weight.wal_bytes))
             }
         };
+        // What is only kept reaches nobody: then an accepted event is the unit.
+        let done = if self.shape.owed() == 0 { spent.accepted } else { spent.delivered };
+        let kept = self.kept(&report);
         let measurement = Measurement {
             title: stretch.title.clone(),
             store: self.store,
             nodes: self.nodes,
-            fan_out: self.shape.fan_out,
+            fan_out: self.shape.owed(),
             batch: stretch.batch,
             rate: match stretch.pace {
                 Pace::Fixed { per_second } => Some(per_second),
@@ -286,15 +294,15 @@ impl<'a> Session<'a> {
             answer: seen.answers,
             driver_lateness: seen.lateness,
             server_cpu_seconds: spent.server_cpu,
-            server_cpu_seconds_per_10k: each(spent.server_cpu * 10_000.0, spent.delivered),
+            server_cpu_seconds_per_10k: each(spent.server_cpu * 10_000.0, done),
             database_cpu_seconds_per_10k: (self.store == Store::Postgres)
-                .then(|| each(spent.database_cpu * 10_000.0, spent.delivered)),
+                .then(|| each(spent.database_cpu * 10_000.0, done)),
             driver_cpu_us_per_event: each(spent.driver_cpu * 1e6, spent.accepted),
             sink_cpu_us_per_delivery: each(spent.sink_cpu * 1e6, spent.delivered),
             cores_of_others: spent.others_cpu / spent.seconds,
             peak_memory_bytes: self.server.peak_memory_bytes()?,
-            disk_bytes_per_delivery: each(stored_bytes as f64, report.delivered),
-            wal_bytes_per_delivery: wal_bytes.map(|bytes| each(bytes as f64, report.delivered)),
+            disk_bytes_per_delivery: each(stored_bytes as f64, kept),
+            wal_bytes_per_delivery: wal_bytes.map(|bytes| each(bytes as f64, kept)),
             settled_bytes_per_delivery: None,
             refused: refused - self.refused_before,
             first_refusal,

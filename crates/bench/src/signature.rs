@@ -55,6 +55,36 @@ impl SigningKey {
     }
 }
 
+/// A secret that signs `t=<unix>,v1=<hex>` over `{t}.{body}`, its text being the key.
+#[derive(Clone, Debug)]
+pub(crate) struct StampingKey(hmac::Key);
+
+impl StampingKey {
+    pub(crate) fn new(secret: &str) -> StampingKey {
+        StampingKey(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()))
+    }
+
+    /// Whether the header is right and its time within tolerance of `now_s`.
+    pub(crate) fn verifies(&self, header: &[u8], body: &[u8], now_s: u64) -> bool {
+        let text = std::str::from_utf8(header).unwrap_or_default();
+        let parts = text.strip_prefix("t=").and_then(|rest| rest.split_once(",v1="));
+        let Some((time, signature)) = parts else { return false };
+        if time.parse().is_ok_and(|sent: u64| sent.abs_diff(now_s) <= TOLERANCE_SECONDS) {
+            let mut context = hmac::Context::with_key(&self.0);
+            [time.as_bytes(), b".", body].iter().for_each(|part| context.update(part));
+            let tag = context.sign();
+            return signature.len() == 64 && hex(tag.as_ref()).eq(signature.bytes());
+        }
+        false
+    }
+}
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> impl Iterator<Item = u8> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -108,6 +138,18 @@ mod tests {
         let signed = Signed { id: ID, timestamp: TIMESTAMP, signatures: SIGNATURE.as_bytes() };
         assert!(key.verifies(&signed, BODY, 1_614_265_330 + 300));
         assert!(!key.verifies(&signed, BODY, 1_614_265_330 + 301));
+    }
+
+    #[test]
+    fn a_stamped_signature_is_checked_whole() {
+        let key = StampingKey::new("s3cret");
+        // `printf '1614265330.{}' | openssl dgst -sha256 -hmac s3cret`
+        let header = b"t=1614265330,v1=fc2131457b96a88934ed47ab7d4654a01d906c50546d10290330582312e37a2f";
+        assert!(key.verifies(header, b"{}", 1_614_265_630));
+        assert!(!key.verifies(header, b"{}", 1_614_265_631));
+        assert!(!key.verifies(header, b"[]", 1_614_265_330));
+        assert!(!key.verifies(&header[..header.len() - 1], b"{}", 1_614_265_330));
+        assert!(!StampingKey::new("s3cre").verifies(header, b"{}", 1_614_265_330));
     }
 
     #[test]

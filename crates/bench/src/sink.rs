@@ -20,7 +20,7 @@ use crate::clock;
 use crate::process;
 use crate::wire::Connection;
 
-pub(crate) use book::{Behaviour, Expectation, Report, Window};
+pub(crate) use book::{Behaviour, Expectation, Report, Secret, Window};
 pub(crate) use client::{Sink, delivered};
 
 use book::{Book, Reply};

@@ -8,7 +8,7 @@ use tokio::task::LocalSet;
 use super::*;
 use crate::payload::Stamp;
 use crate::signature::SigningKey;
-use crate::sink::{Behaviour, Expectation};
+use crate::sink::{Behaviour, Expectation, Secret};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -68,10 +68,10 @@ async fn forward(mut from: Connection, targets: Vec<SocketAddr>, fate: fn(u64) -
 /// A sink with `webhooks` and a driver of one tenant that owns them all, with the stand-in between.
 async fn bench(webhooks: usize, fate: fn(u64) -> Fate) -> (Sink, Driver) {
     let mut sink = Sink::within(webhooks).await.unwrap();
-    let expectation = Expectation { secret: SECRET.to_owned(), behaviour: Behaviour::Receives };
+    let expectation = Expectation { secret: Secret::Standard(SECRET.to_owned()), behaviour: Behaviour::Receives };
     sink.expect(&vec![expectation; webhooks]).await.unwrap();
     let server = stand_in(sink.webhooks().to_vec(), fate).await;
-    let tenant = Tenant { key: "sk_test_x".to_owned(), webhooks: (0..webhooks).collect(), well: true };
+    let tenant = Tenant { key: "sk_test_x".to_owned(), inlet: None, webhooks: (0..webhooks).collect(), well: true };
     (sink, Driver::new(vec![server], vec![tenant]))
 }
 

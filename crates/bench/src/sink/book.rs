@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::latency::{Latencies, Summary};
 use crate::ledger::{Ledger, SEQUENCE_MAX};
 use crate::payload::Stamp;
-use crate::signature::{Signed, SigningKey};
+use crate::signature::{Signed, SigningKey, StampingKey};
 use crate::wire::Request;
 
 /// How a webhook of the sink treats its deliveries.
@@ -22,10 +22,19 @@ pub(crate) enum Behaviour {
     Fails,
 }
 
+/// What a webhook's deliveries are signed with, and how.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Secret {
+    /// Standard Webhooks.
+    Standard(String),
+    /// `X-Alumia-Signature`, the key being the text.
+    Alumia(String),
+}
+
 /// What the driver tells the sink about one webhook.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Expectation {
-    pub(crate) secret: String,
+    pub(crate) secret: Secret,
     pub(crate) behaviour: Behaviour,
 }
 
@@ -62,9 +71,15 @@ pub(super) enum Reply {
     Never,
 }
 
+#[derive(Debug)]
+enum Key {
+    Standard(SigningKey),
+    Alumia(StampingKey),
+}
+
 #[derive(Debug, Default)]
 struct Webhook {
-    key: Option<SigningKey>,
+    key: Option<Key>,
     behaviour: Behaviour,
     seen: Ledger,
 }
@@ -104,10 +119,7 @@ impl Book {
             return Reply::Malformed;
         };
         if stamp.sequence % self.window.verify_one_in == 0 {
-            let good = hook
-                .key
-                .as_ref()
-                .is_some_and(|key| key.verifies(&signed(request), request.body, now_ns / 1_000_000_000));
+            let good = hook.key.as_ref().is_some_and(|key| key.verifies(request, now_ns / 1_000_000_000));
             self.totals.verified += u64::from(good);
             self.totals.bad_signatures += u64::from(!good);
         }
@@ -148,10 +160,22 @@ impl Book {
         }
         *self = Book::new(webhooks);
         for (hook, expectation) in self.webhooks.iter_mut().zip(expectations) {
-            hook.key = Some(SigningKey::new(&expectation.secret)?);
+            hook.key = Some(match &expectation.secret {
+                Secret::Standard(secret) => Key::Standard(SigningKey::new(secret)?),
+                Secret::Alumia(secret) => Key::Alumia(StampingKey::new(secret)),
+            });
             hook.behaviour = expectation.behaviour;
         }
         Ok(b"{}".to_vec())
+    }
+}
+
+impl Key {
+    fn verifies(&self, request: &Request<'_>, now_s: u64) -> bool {
+        match self {
+            Key::Standard(key) => key.verifies(&signed(request), request.body, now_s),
+            Key::Alumia(key) => key.verifies(request.header("x-alumia-signature"), request.body, now_s),
+        }
     }
 }
 

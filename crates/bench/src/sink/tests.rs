@@ -26,8 +26,10 @@ async fn post(connection: &mut Connection, secret: &str, sequence: u64, age_ms: 
 
 async fn sink(behaviours: &[Behaviour]) -> Sink {
     let mut sink = Sink::within(behaviours.len()).await.unwrap();
-    let expectations: Vec<Expectation> =
-        behaviours.iter().map(|behaviour| Expectation { secret: SECRET.to_owned(), behaviour: *behaviour }).collect();
+    let expectations: Vec<Expectation> = behaviours
+        .iter()
+        .map(|behaviour| Expectation { secret: Secret::Standard(SECRET.to_owned()), behaviour: *behaviour })
+        .collect();
     sink.expect(&expectations).await.unwrap();
     sink
 }

@@ -263,7 +263,8 @@ impl Asked<'_, '_> {
         if !((20..=32).contains(&challenge.len()) && challenge.bytes().all(is_hex)) {
             return Some(Reply::refused(400));
         }
-        let (public, private) = self.secret()?.split_once('|')?;
+        // What is echoed is what we were told, but still only if it can be what it should be.
+        let (public, private) = self.secret()?.split_once('|').filter(|(public, _)| is_plain_token(public))?;
         let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, private.as_bytes());
         let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, hash.as_ref());
         Some(Reply::text(format!("{public}|{}", hex::encode(hmac::sign(&key, challenge.as_bytes())))))

@@ -172,11 +172,12 @@ fn render(result: Result<Reply>, request_id: &str, contract: Contract, is_privat
     if let Ok(value) = HeaderValue::from_str(request_id) {
         headers.insert(REQUEST_ID, value);
     }
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if is_private {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    }
     headers.extend(reply.headers);
+    // A reply may say these itself.
+    headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
+    if is_private {
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    }
     match reply.content {
         Content::Json(bytes) if bytes.is_empty() => {}
         Content::Json(bytes) => {

@@ -7,6 +7,7 @@ mod nodes;
 mod proxy;
 mod raw;
 mod receiver;
+mod sender;
 mod server;
 
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub(crate) use nodes::Nodes;
 pub(crate) use proxy::Proxy;
 pub(crate) use raw::RawReceiver;
 pub(crate) use receiver::{Receiver, Reply, Request};
+pub(crate) use sender::{Inlet, Receipts, Sender, Stream, path_of, webhook};
 pub(crate) use server::{Deployment, NODE_TTL, Server, TENANT_KEY_PREFIX};
 
 /// Long enough for anything that should happen at once, even on a busy machine.

@@ -17,6 +17,7 @@ mod isolation;
 mod nodes;
 mod operations;
 mod ordering;
+mod receiving;
 mod replays;
 mod restarts;
 mod secrets;

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::harness::{Deployment, Receiver, Reply, SOON, shared_machine};
 
 /// Every file below `place`, with its bytes.
-fn files(place: &Path) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn files(place: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(place).unwrap() {
         let path = entry.unwrap().path();
@@ -22,7 +22,7 @@ fn files(place: &Path) -> Vec<(String, Vec<u8>)> {
     found
 }
 
-fn contains(bytes: &[u8], wanted: &str) -> bool {
+pub(crate) fn contains(bytes: &[u8], wanted: &str) -> bool {
     bytes.windows(wanted.len()).any(|window| window == wanted.as_bytes())
 }
 

@@ -1,0 +1,64 @@
+//! What strangers reach in inbound, driven with hostile input.
+//!
+//! Each target is a function of bytes that fails when something that must always hold does not. `fuzz_targets/` gives
+//! them to libFuzzer (`cargo xtask test --only fuzz`, or `cargo fuzz run -s none --features libfuzzer <target>`); the
+//! tests here run them over their seeds, and over every input that has ever failed (`regressions/<target>/`).
+
+mod certified;
+mod converting;
+mod handshaking;
+mod input;
+mod seed;
+mod spent;
+mod tampering;
+mod typing;
+mod vectors;
+mod verifying;
+
+pub use self::certified::certificates;
+pub use self::converting::bodies;
+pub use self::handshaking::handshakes;
+pub use self::seed::{dictionary, seeds};
+pub use self::spent::linear;
+pub use self::tampering::tamper;
+pub use self::typing::events;
+pub use self::verifying::verify;
+
+/// A name, and what runs one input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: [Target; 7] = [
+    ("verify", verify),
+    ("tamper", tamper),
+    ("handshakes", handshakes),
+    ("certificates", certificates),
+    ("events", events),
+    ("bodies", bodies),
+    ("linear", linear),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_seed_holds() {
+        for (name, run) in TARGETS {
+            let seeds = seeds(name);
+            assert!(!seeds.is_empty(), "{name} has no seeds");
+            seeds.iter().for_each(|seed| run(seed));
+        }
+    }
+
+    #[test]
+    fn what_has_failed_once_holds_now() {
+        for (name, run) in TARGETS {
+            let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions").join(name);
+            let Ok(inputs) = std::fs::read_dir(place) else { continue };
+            inputs.for_each(|input| run(&std::fs::read(input.expect("listed").path()).expect("readable")));
+        }
+    }
+}

@@ -55,8 +55,8 @@ pub enum Answer {
     Handshake(Reply),
     /// Kept, and believed.
     Accepted { received: Received, provider: &'static Provider, own: Option<ReceiverAnswer> },
-    /// Kept, and not believed.
-    Refused { received: Received, verdict: Verdict },
+    /// Kept, and not believed. `is_for_now`: only because a certificate could not be had, so it is worth sending again.
+    Refused { received: Received, verdict: Verdict, is_for_now: bool },
 }
 
 /// Why there is no answer: nothing was kept.
@@ -119,7 +119,11 @@ impl Inbound {
         let received = self.keep(app, receiver, &arrival, (verdict, &url)).await?;
         Ok(match verdict.is_accepted() {
             true => Answer::Accepted { received, provider: receiver.provider, own: receiver.spec().answer.clone() },
-            false => Answer::Refused { received, verdict },
+            false => {
+                let has_key = !receiver.setup(now).secrets.is_empty();
+                let is_for_now = verdict == Verdict::Unattempted && receiver.provider.needs_certificate() && has_key;
+                Answer::Refused { received, verdict, is_for_now }
+            }
         })
     }
 

@@ -56,8 +56,7 @@ async fn receive(mut call: Call) -> Result<Reply> {
     match app.inbound.handshake(app, &receiver, &arrival).await {
         Ok(Some(reply)) => handshake(reply),
         Ok(None) if is_whole => {
-            let error = ApiError::new(Code::MethodNotAllowed, "a GET is only answered if it is a handshake");
-            Err(error)
+            Err(ApiError::new(Code::MethodNotAllowed, "a GET is only answered if it is a handshake"))
         }
         Ok(None) => Err(too_large()),
         Err(rejection) => Err(rejection.into()),
@@ -118,7 +117,12 @@ fn arrival(call: &Call, body: Bytes) -> Arrival<'_> {
 /// no beginning of anything, so that it is taken for no handshake.
 async fn body(call: &mut Call) -> Result<(Bytes, bool)> {
     let declared = call.parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let body = std::mem::take(call.body.get_mut());
+    let mut body = std::mem::take(call.body.get_mut());
+    let is_asked_first = call.parts.headers.contains_key(header::EXPECT);
+    if is_asked_first && declared.is_some_and(|length: u64| length > INBOUND_BODY_BYTES_MAX as u64) {
+        // Who asked before sending has nothing on the way.
+        body = Body::empty();
+    }
     let read = tokio::time::timeout(BODY_TIMEOUT, read(body, declared)).await;
     let read = read.map_err(|_| ApiError::new(Code::RequestTimeout, "the body did not arrive in time"))?;
     Ok(read?.map_or((Bytes::from_static(b"\0"), false), |body| (body, true)))
@@ -174,6 +178,10 @@ impl Answer {
             Answer::Handshake(reply) => handshake(reply),
             Answer::Accepted { received, own: Some(own), .. } => own_answer(own, received),
             Answer::Accepted { received, provider, own: None } => accepted(provider, received),
+            // Some senders, SNS among them, never try again after a 4xx.
+            Answer::Refused { is_for_now: true, .. } => {
+                Err(ApiError::new(Code::Unavailable, "the signer's certificate cannot be fetched now"))
+            }
             Answer::Refused { .. } => Err(not_verified()),
         }
     }

@@ -196,6 +196,67 @@ mod tests {
     const NOW: UnixMs = UnixMs(1_790_000_000_000);
 
     #[test]
+    fn idle_receivers_make_room_and_if_there_is_none_all_do() {
+        let receiver = |used_at: UnixMs| Arc::new(receiver(used_at));
+        let id = |number: usize| WebhookId(uuid::Uuid::from_u128(number as u128));
+        let (idle, busy) = (receiver(UnixMs(NOW.0 - IDLE_MS)), receiver(NOW));
+        let filled = |busy_ones: usize| -> HashMap<WebhookId, Arc<Receiver>> {
+            let kind = |number| if number < busy_ones { busy.clone() } else { idle.clone() };
+            (0..INBOUND_RECEIVERS_MAX).map(|number| (id(number), kind(number))).collect()
+        };
+        let left = |mut ready: HashMap<_, _>, next| {
+            make_room(&mut ready, id(next), NOW);
+            ready.len()
+        };
+        assert_eq!(left(filled(7), INBOUND_RECEIVERS_MAX), 7);
+        assert_eq!(left(filled(7), 3), INBOUND_RECEIVERS_MAX, "it has its place already");
+        assert_eq!(left(filled(INBOUND_RECEIVERS_MAX), INBOUND_RECEIVERS_MAX), 0);
+        let mut almost = filled(0);
+        almost.remove(&id(0));
+        assert_eq!(left(almost, 0), INBOUND_RECEIVERS_MAX - 1);
+    }
+
+    fn receiver(used_at: UnixMs) -> Receiver {
+        let spec = serde_json::json!({ "url": "", "receiver": { "source": "custom", "url": "https://a.example/in" } });
+        let record = WebhookRecord {
+            id: WebhookId::from_random([1; 16]),
+            tenant_id: postrider_core::ids::TenantId::from_random([2; 16]),
+            spec: serde_json::from_value(spec).expect("a webhook"),
+            status: postrider_core::webhook::WebhookStatus::Active,
+            disabled_reason: None,
+            sealed_secrets: Vec::new(),
+            sealed_receiver: None,
+            temporary: false,
+            created_at: NOW,
+            updated_at: NOW,
+        };
+        Receiver {
+            record: Arc::new(record),
+            provider: Provider::find("custom"),
+            secrets: vec![Secret::new("current".into()), Secret::new("previous".into())],
+            last_until: Some(NOW),
+            verify_token: None,
+            awaits_secret: false,
+            bucket: None,
+            used_at: AtomicI64::new(used_at.0),
+        }
+    }
+
+    #[test]
+    fn the_previous_secret_counts_until_its_end() {
+        let receiver = receiver(NOW);
+        assert_eq!(receiver.setup(UnixMs(NOW.0 - 1)).secrets.len(), 2);
+        assert_eq!(receiver.setup(NOW).secrets, [Secret::new("current".into())]);
+    }
+
+    #[test]
+    fn the_signed_url_is_the_one_that_was_told_with_the_query_that_came() {
+        let receiver = receiver(NOW);
+        assert_eq!(receiver.signed_url(None), "https://a.example/in");
+        assert_eq!(receiver.signed_url(Some("a=%20b")), "https://a.example/in?a=%20b");
+    }
+
+    #[test]
     fn a_bucket_gives_a_seconds_worth_at_once_and_then_its_rate() {
         let mut bucket = Bucket::full(2.0, NOW);
         assert_eq!([bucket.take(NOW), bucket.take(NOW)], [Ok(()), Ok(())]);

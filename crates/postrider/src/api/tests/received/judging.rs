@@ -217,7 +217,7 @@ async fn what_others_may_know_verifies_and_our_own_secret_does_not_stand_in_for_
 }
 
 #[tokio::test]
-async fn a_certificate_that_cannot_be_had_leaves_a_request_unattempted() {
+async fn a_certificate_that_cannot_be_had_leaves_a_request_unattempted_and_its_sender_to_try_again() {
     let world = World::new().await;
     let (tenant, key) = world.tenant("One").await;
     let hook = world.receiver(&tenant, "sns").await;
@@ -229,7 +229,8 @@ async fn a_certificate_that_cannot_be_had_leaves_a_request_unattempted() {
             "SigningCertURL": format!("https://{host}/SimpleNotificationService-1.pem") })
         .to_string()
     };
-    world.post(&hook.path(), &[], message("sns.us-east-1.amazonaws.com")).await.expect(401);
+    let told = world.post(&hook.path(), &[], message("sns.us-east-1.amazonaws.com")).await;
+    assert_eq!((told.status, &told.headers["retry-after"]), (503, &"1".parse().unwrap()), "worth sending again");
     world.post(&hook.path(), &[], message("sns.us-east-1.amazonaws.com.evil.example")).await.expect(401);
     let kept = world.kept(&key).await;
     assert_eq!((&kept[0]["verdict"], &kept[0]["reason"]), (&json!("failed"), &json!("certificate_not_trusted")));
@@ -328,4 +329,57 @@ async fn what_cannot_be_kept_is_not_answered_as_if_it_were() {
     for told in [world.genuine(&hook, &[], b"{}").await, world.post(&hook.path(), &[], "{}").await] {
         assert_eq!((told.status, &told.headers["retry-after"]), (503, &"1".parse().unwrap()));
     }
+}
+
+#[tokio::test]
+async fn of_several_things_that_are_wrong_the_first_counts() {
+    let world = World::new().await;
+    let (tenant, key) = world.tenant("One").await;
+    let hook = world.receiver(&tenant, "custom").await;
+    let allowed = vec!["192.0.2.0/24".parse().unwrap()];
+    world.edit(&hook, |record| record.spec.receiver.as_mut().unwrap().allowed_addresses = allowed).await;
+    let send = async |address: &str, bytes: usize| {
+        let request = from(Request::post(hook.path()), address).body(Body::from(vec![b'x'; bytes]));
+        world.ask(request.unwrap()).await.status
+    };
+    let too_large = INBOUND_BODY_BYTES_MAX + 1;
+    assert_eq!(send("198.51.100.1", too_large).await, 403);
+    assert_eq!(send("192.0.2.1", too_large).await, 413);
+    assert_eq!(send("192.0.2.1", 1).await, 401);
+    let used_up = Some(RateLimit { per_second: 0.01 });
+    world.edit(&hook, |record| record.spec.receiver.as_mut().unwrap().rate_limit = used_up).await;
+    assert_eq!(send("198.51.100.1", 1).await, 403, "who may not send does not use the rate up");
+    assert_eq!(send("192.0.2.1", 1).await, 401);
+    assert_eq!(send("198.51.100.1", too_large).await, 403);
+    assert_eq!(send("192.0.2.1", too_large).await, 429);
+    assert_eq!(world.kept(&key).await.len(), 2);
+}
+
+#[tokio::test]
+async fn many_webhooks_of_one_tenant_do_not_keep_out_anothers() {
+    use postrider_core::limits::INBOUND_CANDIDATES_MAX;
+    let world = World::new().await;
+    let (tenant, _) = world.tenant("One").await;
+    let (others, _) = world.tenant("Other").await;
+    let catalog = &world.app.catalog;
+    let theirs = catalog.webhook(world.receiver(&others, "linear").await.id).unwrap().record;
+    for number in 0..INBOUND_CANDIDATES_MAX {
+        let id = WebhookId::from_random(world.app.ambient.random());
+        let created_at = theirs.created_at + Duration::from_millis(number as u64);
+        catalog.put_webhook(WebhookRecord { id, created_at, ..WebhookRecord::clone(&theirs) });
+    }
+    let mine = world.receiver(&tenant, "Linear").await;
+    let candidates = catalog.receiving("linear", INBOUND_CANDIDATES_MAX);
+    assert_eq!(candidates.len(), INBOUND_CANDIDATES_MAX);
+    assert!(candidates.iter().any(|record| record.id == mine.id));
+    assert_eq!(candidates[0].id, theirs.id, "the oldest first");
+    catalog.put_webhook({
+        let mut record = WebhookRecord::clone(&catalog.webhook(mine.id).unwrap().record);
+        record.spec.receiver.as_mut().unwrap().source = "slack".to_owned();
+        record
+    });
+    assert!(catalog.receiving("linear", INBOUND_CANDIDATES_MAX).iter().all(|record| record.id != mine.id));
+    assert_eq!(catalog.receiving("slack", 1)[0].id, mine.id);
+    catalog.remove_tenant(theirs.tenant_id);
+    assert!(catalog.receiving("linear", 1).is_empty());
 }

@@ -1,7 +1,13 @@
 //! What was received, looked at afterwards: lists, verifying again, tests of our own.
 
+use futures_util::future::join_all;
+use postrider_core::inbound::{Reason, Verdict};
+use postrider_core::limits::INBOUND_REVERIFY_MAX;
+
 use super::*;
 use crate::inbound;
+use crate::pipeline::Receive;
+use crate::store::NewReceived;
 
 #[tokio::test]
 async fn the_list_is_filtered_and_paged() {
@@ -113,4 +119,42 @@ async fn another_tenants_requests_do_not_exist() {
     let ask = json!({ "webhook_id": hook.id.to_string() });
     let told = world.call(&stranger, "POST", "/v1/received/reverify", ask).await;
     told.expect_error(404, "not_found", Some("webhook_id"));
+}
+
+#[tokio::test]
+async fn one_call_verifies_so_many_again_and_says_where_to_go_on() {
+    let world = World::new().await;
+    let (tenant, key) = world.tenant("One").await;
+    let hook = world.receiver(&tenant, "custom").await;
+    let refused = || Receive {
+        tenant_id: tenant.parse().unwrap(),
+        event_type: "a.b".into(),
+        content_type: None,
+        body: Bytes::from_static(b"{}"),
+        received: NewReceived {
+            webhook_id: hook.id,
+            enters: false,
+            source: "custom".into(),
+            method: "POST".into(),
+            target: "/".into(),
+            headers: Vec::new(),
+            remote_address: None,
+            verdict: Verdict::Failed(Reason::MissingHeader),
+            provider_event_id: None,
+            test: false,
+        },
+    };
+    for _ in 0..INBOUND_REVERIFY_MAX / 1000 {
+        let kept = join_all((0..1000).map(|_| world.app.engine.receive(refused()))).await;
+        assert!(kept.iter().all(Result::is_ok));
+    }
+    let ask = json!({ "webhook_id": hook.id.to_string() });
+    let done = world.call(&key, "POST", "/v1/received/reverify", ask.clone()).await.expect(200);
+    assert_eq!((&done["checked"], &done["next_since"]), (&json!(INBOUND_REVERIFY_MAX), &Value::Null));
+    world.post(&hook.path(), &[], "{}").await.expect(401);
+    let done = world.call(&key, "POST", "/v1/received/reverify", ask).await.expect(200);
+    assert_eq!(done["checked"], INBOUND_REVERIFY_MAX);
+    let rest = json!({ "webhook_id": hook.id.to_string(), "since": done["next_since"] });
+    let done = world.call(&key, "POST", "/v1/received/reverify", rest).await.expect(200);
+    assert!(done["checked"].as_u64().unwrap() >= 1, "{done}");
 }

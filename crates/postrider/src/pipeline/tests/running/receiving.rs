@@ -1,14 +1,13 @@
 //! Received requests in the engine: kept and queued with their raw bodies, through restarts and releases.
 
-use std::sync::atomic::Ordering::Relaxed;
-
-use postrider_core::ids::EventId;
+use postrider_core::delivery::{Progress, Trigger};
+use postrider_core::ids::{DeliveryId, EventId};
 use postrider_core::inbound::{Reason, Verdict};
-use postrider_core::limits::{HELD_BYTES_MAX, INBOUND_BODY_BYTES_MAX};
 
 use super::*;
+use crate::pipeline::lane::Queued;
 use crate::pipeline::{Receive, Received};
-use crate::store::{NewReceived, ReceivedRecord};
+use crate::store::{EventBody, Job, NewReceived, RawBody, ReceivedRecord, Source};
 
 fn request(running: &Running, webhook: WebhookId, verdict: Verdict, body: &[u8]) -> Receive {
     let received = NewReceived {
@@ -57,23 +56,34 @@ async fn what_waits_through_a_restart_goes_out_byte_for_byte() {
     assert_eq!((record.event_id, &*record.body, record.target.as_str()), (Some(kept.id), BYTES, "/in?a=b"));
 }
 
-#[tokio::test]
-async fn raw_bodies_count_against_the_memory_of_what_waits() {
-    let running = Running::start().await;
-    let (webhook, _) = running.webhook(|spec| spec.dialect = Dialect::Alumia).await;
-    running.script(webhook, &[HANG; 200]);
-    let body = vec![0xff; INBOUND_BODY_BYTES_MAX];
-    let data = body.len().div_ceil(3) * 4;
-    // As many as would still fit if only the data counted.
-    for number in 0..HELD_BYTES_MAX / (data + 1024) {
-        let mut request = request(&running, webhook, BELIEVED, &body);
-        request.received.provider_event_id = Some(number.to_string().into());
-        running.engine.receive(request).await.unwrap();
-    }
-    let gauge = running.catalog.webhook(webhook).unwrap().gauge;
-    assert!(gauge.behind.load(Relaxed), "{}", gauge.held.load(Relaxed));
-    let fit = HELD_BYTES_MAX / (data + body.len());
-    assert!((1..=fit).contains(&gauge.held.load(Relaxed)), "{}", gauge.held.load(Relaxed));
+#[test]
+fn raw_bodies_count_against_the_memory_of_what_waits() {
+    let body = |raw: Option<RawBody>| EventBody {
+        id: EventId::from_sequence(1, 1),
+        external_id: None,
+        tenant_id: TenantId::from_random([1; 16]),
+        event_type: "a.b".into(),
+        occurred_at: UnixMs(0),
+        ordering_key: None,
+        source: Source::Received,
+        trace_parent: None,
+        data: Bytes::from_static(b"null"),
+        raw,
+    };
+    let cost = |raw: Option<RawBody>| {
+        let job = Job {
+            delivery_id: DeliveryId(1),
+            webhook_id: WebhookId::from_random([1; 16]),
+            event: Arc::new(body(raw)),
+            trigger: Trigger::Event,
+            replay_id: None,
+            progress: Progress::default(),
+        };
+        Queued { job, watcher: None }.cost()
+    };
+    let raw = |body: Option<Bytes>| Some(RawBody { content_type: None, body });
+    assert_eq!(cost(raw(None)), cost(None), "the data is the body");
+    assert_eq!(cost(raw(Some(Bytes::from(vec![0; 1000])))), cost(None) + 1000);
 }
 
 #[tokio::test]

@@ -160,9 +160,9 @@ class TestHandshakes:
         assert answer.status_code == 400 and "encryptedToken" not in answer.text
 
     def test_meta(self, asked):
-        query = {"hub.mode": "subscribe", "hub.challenge": "1158201444", "hub.verify_token": "a token of mine"}
+        query = {"hub.mode": "subscribe", "hub.challenge": "1158201444", "hub.verify_token": "a-token-of-mine"}
         ask = lambda url: requests.get(url, params=query, timeout=30)
-        answer = asked("meta", "0123456789abcdef", ask, verifyToken="a token of mine")
+        answer = asked("meta", "0123456789abcdef", ask, verifyToken="a-token-of-mine")
         assert (answer.status_code, answer.text) == (200, "1158201444")
         assert asked("meta", "0123456789abcdef", ask, verifyToken="another").status_code == 403
 

@@ -11,6 +11,7 @@ use postrider_core::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::envelope::Items;
 use super::{body, envelope, of_path, tenant, webhook};
 use crate::api::call::{Call, Reply};
 use crate::api::error::{ApiError, Code, Result};
@@ -157,7 +158,7 @@ async fn event_types(call: Call) -> Result<Reply> {
             deprecated: known.deprecated,
         })
         .collect();
-    envelope::data(StatusCode::OK, &json!({ "items": items }))
+    envelope::data(StatusCode::OK, &Items { items })
 }
 
 /// Delivers a received event again to whoever is subscribed to it now.

@@ -2,19 +2,37 @@
 
 use axum::http::StatusCode;
 use serde::Serialize;
-use serde_json::json;
 
 use crate::api::call::Reply;
 use crate::api::error::{ApiError, Code, Result};
 
+#[derive(Serialize)]
+struct Success<'a, T> {
+    success: bool,
+    data: &'a T,
+}
+
+#[derive(Serialize)]
+struct Failure<'a> {
+    success: bool,
+    error: Told<'a>,
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    code: &'static str,
+    message: &'a str,
+}
+
+/// A list without pages.
+#[derive(Serialize)]
+pub(super) struct Items<T> {
+    pub items: Vec<T>,
+}
+
 /// A success.
 pub(in crate::api) fn data(status: StatusCode, data: &impl Serialize) -> Result<Reply> {
-    #[derive(Serialize)]
-    struct Envelope<'a, T> {
-        success: bool,
-        data: &'a T,
-    }
-    Reply::json(status, &Envelope { success: true, data })
+    Reply::json(status, &Success { success: true, data })
 }
 
 /// Status and body of an error. There is no place for the name of a field but the message.
@@ -25,8 +43,8 @@ pub(in crate::api) fn error(error: &ApiError) -> (StatusCode, Vec<u8>) {
     if let Some(param) = param.filter(|param| !message.contains(param.as_str())) {
         message = format!("{param}: {message}");
     }
-    let body = json!({ "success": false, "error": { "code": code, "message": message } });
-    (status, body.to_string().into_bytes())
+    let body = Failure { success: false, error: Told { code, message: &message } };
+    (status, serde_json::to_vec(&body).expect("two strings are plain JSON"))
 }
 
 /// Our names of fields as this contract has them.

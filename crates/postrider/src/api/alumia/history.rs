@@ -8,10 +8,10 @@ use postrider_core::ids::TenantId;
 use postrider_core::inbound::{Reason, VerdictKind, event_data};
 use postrider_core::time::UnixMs;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use serde_json::value::RawValue;
 use uuid::fmt::Hyphenated;
 
+use super::envelope::Items;
 use super::page::{Asked, Filling};
 use super::{envelope, of_path, tenant};
 use crate::api::call::{Call, Reply};
@@ -128,8 +128,8 @@ async fn recent(call: Call) -> Result<Reply> {
         return Err(ApiError::new(Code::InvalidParameter, format!("limit is 1 to {RECENT_MAX}")).at("limit"));
     }
     let asked = Asked { page: 1, limit, cursor: None, skip: 0 };
-    let (events, _) = fill(&call, query(tenant), &asked).await?;
-    envelope::data(StatusCode::OK, &json!({ "items": events }))
+    let (items, _) = fill(&call, query(tenant), &asked).await?;
+    envelope::data(StatusCode::OK, &Items { items })
 }
 
 /// A forwarded request as it is shown.

@@ -114,3 +114,58 @@ impl<T> Filling<T> {
         self.before.filter(|_| !self.is_done).map(page::cursor)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// A store of the numbers below 1000 that looks at no more than 7 of them per call, and shows the even ones.
+    fn look(page: Page) -> Listed<i64> {
+        let before = page.before.unwrap_or(1000);
+        let (items, mut at) = (&mut Vec::new(), before);
+        while at > 0 && before - at < 7 && items.len() < page.limit {
+            at -= 1;
+            if at % 2 == 0 {
+                items.push(at);
+            }
+        }
+        Listed { items: std::mem::take(items), next: (at > 0).then_some(at) }
+    }
+
+    fn fill(asked: &Asked, bytes: usize) -> (Vec<i64>, Option<String>) {
+        let mut filling = Filling::of(asked).unwrap();
+        while let Some(page) = filling.wants() {
+            filling.take(look(page), |_| bytes);
+        }
+        let next = filling.next();
+        (filling.items, next)
+    }
+
+    fn evens(from: i64, count: usize) -> Vec<i64> {
+        (0..=from).rev().filter(|number| number % 2 == 0).take(count).collect()
+    }
+
+    #[test]
+    fn a_page_is_filled_from_short_ones_and_the_next_goes_on_after_it() {
+        let first = Asked { page: 1, limit: 20, cursor: None, skip: 0 };
+        let (items, next) = fill(&first, 1);
+        assert_eq!(items, evens(999, 20));
+        let second = Asked { page: 2, limit: 20, cursor: next, skip: 0 };
+        let (by_cursor, _) = fill(&second, 1);
+        let (by_number, _) = fill(&Asked { page: 2, limit: 20, cursor: None, skip: 20 }, 1);
+        assert_eq!((&by_cursor, &by_number), (&evens(959, 20), &evens(959, 20)));
+        let last = Asked { page: 9, limit: 200, cursor: Some(page::cursor(3)), skip: 0 };
+        assert_eq!(fill(&last, 1), (vec![2, 0], None));
+    }
+
+    #[test]
+    fn a_page_ends_early_when_its_payloads_are_large_or_little_is_found() {
+        let asked = Asked { page: 1, limit: 200, cursor: None, skip: 0 };
+        let (items, next) = fill(&asked, PAGE_BYTES_MAX / 4);
+        assert!((4..8).contains(&items.len()) && next.is_some(), "{items:?}");
+        let (items, next) = fill(&asked, 1);
+        assert!(items.len() < 200 && next.is_some(), "after {CALLS_MAX} calls there is a cursor to go on with");
+    }
+}

@@ -4,9 +4,11 @@ use axum::body::Body;
 use axum::http::{Request, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use http_body_util::BodyExt;
 use postrider_core::limits::{MANAGEMENT_BODY_BYTES_MAX, SUBSCRIPTIONS_MAX};
 use ring::hmac;
 use serde_json::{Value, json};
+use tower::ServiceExt;
 
 use super::{Answer, World};
 
@@ -495,4 +497,21 @@ async fn what_failed_is_verified_again_once_the_secret_is_right() {
     world.delivery(&key, "succeeded").await;
     assert_eq!(world.send(send()).await.data(200)["status"], "duplicate");
     assert_eq!(world.endpoint.requests.lock().len(), 1, "forwarded once");
+}
+
+#[tokio::test]
+async fn a_payload_is_shown_as_it_came() {
+    let world = World::new().await;
+    let (_, key) = world.tenant("One").await;
+    let created = world.alumia(&key, json!({ "name": "W" })).await;
+    let receive = format!("{PATH}/receive/{}", created["id"].as_str().unwrap());
+    let body = r#"{"b":1.50,"a":12345678901234567890123}"#;
+    world.send(Request::post(&receive).body(Body::from(body)).unwrap()).await.refuses(401, "UNAUTHORIZED");
+    for list in [format!("{PATH}/events"), format!("{}/events", path(&created))] {
+        let request = Request::get(&list).header(header::AUTHORIZATION, format!("Bearer {key}"));
+        let response = world.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let text = response.into_body().collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        assert!(text.contains(&format!("\"payload\":{body},")), "{text}");
+    }
 }

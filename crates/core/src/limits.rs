@@ -129,6 +129,10 @@ pub const INBOUND_CERTIFICATES_MAX: usize = 64;
 pub const INBOUND_CERTIFICATE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Webhooks whose secret the built-in receiver of Linear tries: the contract's bound.
 pub const INBOUND_CANDIDATES_MAX: usize = 64;
+/// Requests to one receiver that are not believed and kept all the same: so many at once, and then so many a second. A
+/// provider with a wrong secret stays below it; a stranger cannot fill the disk.
+pub const INBOUND_REFUSED_KEPT_BURST: f64 = 1000.0;
+pub const INBOUND_REFUSED_KEPT_PER_SECOND: f64 = 20.0;
 /// Requests verified again by one call; the next one goes on after them.
 pub const INBOUND_REVERIFY_MAX: usize = 5000;
 /// Source of a receiver, characters: the contract's bound.

@@ -55,8 +55,9 @@ pub enum Answer {
     Handshake(Reply),
     /// Kept, and believed.
     Accepted { received: Received, provider: &'static Provider, own: Option<ReceiverAnswer> },
-    /// Kept, and not believed. `is_for_now`: only because a certificate could not be had, so it is worth sending again.
-    Refused { received: Received, verdict: Verdict, is_for_now: bool },
+    /// Not believed, and kept unless there are too many. `is_for_now`: only because a certificate could not be had, so it is
+    /// worth sending again.
+    Refused { verdict: Verdict, is_for_now: bool },
 }
 
 /// Why there is no answer: nothing was kept.
@@ -116,15 +117,19 @@ impl Inbound {
         let now = app.ambient.now();
         let url = receiver.signed_url(arrival.query());
         let verdict = self.verdict(receiver, &arrival, &url, now).await;
-        let received = self.keep(app, receiver, &arrival, (verdict, &url)).await?;
-        Ok(match verdict.is_accepted() {
-            true => Answer::Accepted { received, provider: receiver.provider, own: receiver.spec().answer.clone() },
-            false => {
-                let has_key = !receiver.setup(now).secrets.is_empty();
-                let is_for_now = verdict == Verdict::Unattempted && receiver.provider.needs_certificate() && has_key;
-                Answer::Refused { received, verdict, is_for_now }
-            }
-        })
+        if verdict.is_accepted() {
+            let received = self.keep(app, receiver, &arrival, (verdict, &url)).await?;
+            let own = receiver.spec().answer.clone();
+            return Ok(Answer::Accepted { received, provider: receiver.provider, own });
+        }
+        if receiver.keeps_refused(now) {
+            self.keep(app, receiver, &arrival, (verdict, &url)).await?;
+        } else {
+            count(verdict, "false");
+        }
+        let has_key = !receiver.setup(now).secrets.is_empty();
+        let is_for_now = verdict == Verdict::Unattempted && receiver.provider.needs_certificate() && has_key;
+        Ok(Answer::Refused { verdict, is_for_now })
     }
 
     /// Whether the request is from whom it says. Fetches a certificate if one is needed and not known yet.
@@ -189,7 +194,7 @@ impl Inbound {
             received,
         });
         let received = received.await?;
-        metrics::counter!("postrider_received_total", "verdict" => verdict.as_str()).increment(1);
+        count(verdict, "true");
         if let Some(url) = confirmation.filter(|_| !received.repeat) {
             self.certificates.visit(&url);
         }
@@ -215,4 +220,9 @@ impl Inbound {
             }
         })
     }
+}
+
+/// Counts a request that is judged. `kept`: whether it is on disk.
+fn count(verdict: Verdict, kept: &'static str) {
+    metrics::counter!("postrider_received_total", "verdict" => verdict.as_str(), "kept" => kept).increment(1);
 }

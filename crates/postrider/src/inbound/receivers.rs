@@ -9,7 +9,9 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use postrider_core::ids::WebhookId;
 use postrider_core::inbound::{Provider, Setup};
-use postrider_core::limits::{INBOUND_RECEIVERS_MAX, INBOUND_SECRETS_MAX};
+use postrider_core::limits::{
+    INBOUND_RECEIVERS_MAX, INBOUND_REFUSED_KEPT_BURST, INBOUND_REFUSED_KEPT_PER_SECOND, INBOUND_SECRETS_MAX,
+};
 use postrider_core::signing::{ReceiverSecrets, Secret, WebhookSecrets};
 use postrider_core::time::UnixMs;
 use postrider_core::webhook::ReceiverSpec;
@@ -30,6 +32,8 @@ pub struct Receiver {
     verify_token: Option<Secret>,
     awaits_secret: bool,
     bucket: Option<Arc<Mutex<Bucket>>>,
+    /// What is kept of requests that are not believed.
+    refused: Arc<Mutex<Bucket>>,
     used_at: AtomicI64,
 }
 
@@ -65,6 +69,7 @@ impl Receiver {
             verify_token: given.verify_token,
             awaits_secret,
             bucket,
+            refused: Arc::new(Mutex::new(Bucket::of_refused(now))),
             used_at: AtomicI64::new(now.0),
         }))
     }
@@ -93,6 +98,11 @@ impl Receiver {
         self.bucket.as_ref().map_or(Ok(()), |bucket| bucket.lock().take(now))
     }
 
+    /// Whether one more request that is not believed is kept.
+    pub fn keeps_refused(&self, now: UnixMs) -> bool {
+        self.refused.lock().take(now).is_ok()
+    }
+
     /// What verification is given.
     pub fn setup(&self, now: UnixMs) -> Setup<'_> {
         let is_over = self.last_until.is_some_and(|until| until <= now);
@@ -119,6 +129,7 @@ impl Receiver {
 #[derive(Debug)]
 struct Bucket {
     per_second: f64,
+    at_once: f64,
     places: f64,
     filled_at: UnixMs,
 }
@@ -126,12 +137,18 @@ struct Bucket {
 impl Bucket {
     /// A second's worth at once, at least one.
     fn full(per_second: f64, now: UnixMs) -> Bucket {
-        Bucket { per_second, places: per_second.max(1.0), filled_at: now }
+        let at_once = per_second.max(1.0);
+        Bucket { per_second, at_once, places: at_once, filled_at: now }
+    }
+
+    fn of_refused(now: UnixMs) -> Bucket {
+        let at_once = INBOUND_REFUSED_KEPT_BURST;
+        Bucket { per_second: INBOUND_REFUSED_KEPT_PER_SECOND, at_once, places: at_once, filled_at: now }
     }
 
     fn take(&mut self, now: UnixMs) -> Result<(), Duration> {
         let grown = self.places + now.since(self.filled_at).as_secs_f64() * self.per_second;
-        self.places = grown.min(self.per_second.max(1.0));
+        self.places = grown.min(self.at_once);
         self.filled_at = now;
         if self.places < 1.0 {
             let missing = (1.0 - self.places) / self.per_second;
@@ -167,9 +184,12 @@ impl Receivers {
             self.ready.write().remove(&record.id);
             return Ok(None);
         };
-        // An edit of something else is no new allowance.
-        if let Some(known) = known.filter(|known| known.spec().rate_limit == made.spec().rate_limit) {
-            made.bucket = known.bucket.clone();
+        // An edit is no new allowance, unless it is one of the rate.
+        if let Some(known) = known {
+            made.refused = known.refused.clone();
+            if known.spec().rate_limit == made.spec().rate_limit {
+                made.bucket = known.bucket.clone();
+            }
         }
         let made = Arc::new(made);
         let mut ready = self.ready.write();
@@ -238,8 +258,19 @@ mod tests {
             verify_token: None,
             awaits_secret: false,
             bucket: None,
+            refused: Arc::new(Mutex::new(Bucket::of_refused(NOW))),
             used_at: AtomicI64::new(used_at.0),
         }
+    }
+
+    #[test]
+    fn what_is_not_believed_is_kept_up_to_the_bound_and_then_at_its_rate() {
+        let receiver = receiver(NOW);
+        let kept = (0..2000).filter(|_| receiver.keeps_refused(NOW)).count();
+        assert_eq!(kept as f64, INBOUND_REFUSED_KEPT_BURST);
+        let second = UnixMs(NOW.0 + 1000);
+        let kept = (0..2000).filter(|_| receiver.keeps_refused(second)).count();
+        assert_eq!(kept as f64, INBOUND_REFUSED_KEPT_PER_SECOND);
     }
 
     #[test]

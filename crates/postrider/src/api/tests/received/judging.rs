@@ -383,3 +383,23 @@ async fn many_webhooks_of_one_tenant_do_not_keep_out_anothers() {
     catalog.remove_tenant(theirs.tenant_id);
     assert!(catalog.receiving("linear", 1).is_empty());
 }
+
+#[tokio::test]
+async fn a_flood_of_what_is_not_believed_is_refused_and_no_longer_kept() {
+    let world = World::new().await;
+    let (tenant, key) = world.tenant("One").await;
+    let hook = world.receiver(&tenant, "custom").await;
+    world.post(&hook.path(), &[], "{}").await.expect(401);
+    assert_eq!(world.kept(&key).await.len(), 1);
+    let record = world.app.catalog.webhook(hook.id).unwrap().record;
+    let receiver = world.app.inbound.receiver(&world.app, &record).unwrap().unwrap();
+    // A time to come, so that nothing grows back while the test runs.
+    let later = System.now() + Duration::from_secs(3600);
+    while receiver.keeps_refused(later) {}
+    world.post(&hook.path(), &[], "{}").await.expect(401);
+    world.edit(&hook, |record| record.spec.name = Some("other".to_owned())).await;
+    world.post(&hook.path(), &[], "{}").await.expect(401);
+    assert_eq!(world.kept(&key).await.len(), 1, "an edit is no new allowance");
+    world.genuine(&hook, &[], b"{}").await.expect(202);
+    assert_eq!(world.kept(&key).await.len(), 2, "what is believed is kept all the same");
+}

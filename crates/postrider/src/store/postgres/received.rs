@@ -136,7 +136,7 @@ fn list_sql(query: &ReceivedQuery) -> String {
     let (whose, order) = match (query.webhook_id, query.scope) {
         // An equality would let the planner walk everybody's numbers for the order.
         (Some(_), _) => ("webhook >= $6 AND webhook <= $6 AND", "webhook DESC, n DESC"),
-        (None, Scope::Tenant(_)) => ("tenant = $1 AND", "n DESC"),
+        (None, Scope::Tenant(_)) => ("tenant >= $1 AND tenant <= $1 AND", "tenant DESC, n DESC"),
         (None, Scope::Platform) => ("", "n DESC"),
     };
     let by_tenant = if query.scope == Scope::Platform { "true" } else { "tenant = $1" };

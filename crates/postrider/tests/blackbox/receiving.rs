@@ -317,7 +317,8 @@ async fn secrets_of_receivers_are_found_nowhere() {
     for path in ["", "/events"] {
         own.get(&format!("/api/v1/webhooks{path}")).await.expect(200);
     }
-    planted.assert_hidden(server, &deployment, &transcript.lock().unwrap().clone()).await;
+    let replies = transcript.lock().unwrap().clone();
+    planted.assert_hidden(server, &deployment, &replies).await;
 }
 
 /// Secrets that can be told from everything else.

@@ -106,6 +106,9 @@ pub fn verify(provider: &Provider, setup: &Setup<'_>, request: &Request<'_>, now
     if secrets.is_empty() {
         return Verdict::Unattempted;
     }
+    if handshake::signs_alone(provider, request.body) {
+        return Verdict::Failed(Reason::MalformedBody);
+    }
     let found = match scheme {
         Scheme::Signed(recipe) => recipe::check(recipe, secrets, request, &body, now),
         Scheme::Token(place) | Scheme::ClientId(place) => return recipe::check_token(place, secrets, request, &body),

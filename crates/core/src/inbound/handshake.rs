@@ -282,6 +282,11 @@ impl Asked<'_, '_> {
     }
 }
 
+/// Whether a handshake of the provider would sign just these bytes for anybody: then a signature over them says nothing.
+pub(super) fn signs_alone(provider: &Provider, body: &[u8]) -> bool {
+    provider.handshakes.contains(&Handshake::Crc) && std::str::from_utf8(body).is_ok_and(is_plain_token)
+}
+
 fn is_plain_token(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.~+/=".contains(&byte);
     !text.is_empty() && text.len() <= limits::CHALLENGE_TOKEN_BYTES_MAX && text.bytes().all(is_plain)

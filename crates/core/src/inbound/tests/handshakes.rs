@@ -3,7 +3,7 @@
 use ring::hmac;
 use serde_json::{Value, json};
 
-use crate::inbound::{Provider, Reply, Request, Setup, Verdict, handshake, verify};
+use crate::inbound::{Provider, Reason, Reply, Request, Setup, Verdict, handshake, verify};
 use crate::limits;
 use crate::signing::Secret;
 use crate::time::UnixMs;
@@ -144,6 +144,18 @@ fn what_is_no_plain_token_is_neither_signed_nor_echoed() {
     }
     let zoom = post("zoom", json!({"event": "endpoint.url_validation", "payload": {"plainToken": longest}}));
     assert_eq!(zoom.reply().status, 200);
+}
+
+/// X signs bodies as it has tokens signed: whoever asks for the signature of a token could send that token as a body.
+#[test]
+fn a_body_that_x_could_have_had_signed_is_no_webhook() {
+    let reply = json_of(&get("x", "?crc_token=123").reply());
+    let signature = reply["response_token"].as_str().unwrap();
+    let headers = [("x-twitter-webhooks-signature", signature)];
+    let secrets = [Secret::new("s3cret".to_owned())];
+    let setup = Setup { secrets: &secrets, ..Setup::default() };
+    let request = Request { headers: &headers, body: b"123", ..Request::empty() };
+    assert_eq!(verify(Provider::find("x"), &setup, &request, NOW), Verdict::Failed(Reason::MalformedBody));
 }
 
 /// The oracle that the rule is against: a reply must never verify as a request.

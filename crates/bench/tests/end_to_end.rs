@@ -56,7 +56,7 @@ fn the_deliver_only_ceiling_sends_what_the_sink_counts_and_verifies() {
     let mut sink = Running::start(&["sink", "--webhooks", "2"]);
     let addresses = sink.line();
     let control = addresses["control"].as_str().unwrap();
-    ask(control, "/expect", &serde_json::json!([{ "secret": SECRET, "behaviour": "receives" }]));
+    ask(control, "/expect", &serde_json::json!([{ "secret": { "Standard": SECRET }, "behaviour": "receives" }]));
     let target = addresses["webhooks"][0].as_str().unwrap();
     let told = ["--target", target, "--secret", SECRET, "--connections", "4", "--seconds", "0.3"];
     let sent = Running::start(&[["deliver-ceiling"].as_slice(), &told].concat()).line();

@@ -1,4 +1,4 @@
-//! Genuine requests with something changed: who is accepted nevertheless has changed nothing that was signed.
+//! Genuine requests with something changed: who is accepted nevertheless says nothing that was not signed.
 
 use std::collections::BTreeSet;
 
@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::vectors::{Vector, vectors};
 
-/// The first byte chooses a vector, the rest says what is changed. A request that is still accepted must say the same as
-/// the vector, in every part that its provider signs, by a reading of our own.
+/// The first byte chooses a vector, the rest says what is changed. A request that is still accepted must say what
+/// the vector says, in every part that its provider signs, by a reading of our own.
 ///
 /// # Panics
 /// If it does not.
@@ -24,7 +24,9 @@ pub fn tamper(data: &[u8]) {
     }
     let label = format!("{} with {headers:?} and {}", vector.provider, String::from_utf8_lossy(&body));
     let weak = weaker(vector, &headers);
-    assert_eq!(signed_body(vector, &body), signed_body(vector, vector.body.as_bytes()), "{label}");
+    // Adyen signs each item for itself, so that one is missing nobody can tell.
+    let said = signed_body(vector, &body);
+    assert!(!said.is_empty() && said.is_subset(&signed_body(vector, vector.body.as_bytes())), "{said:?}: {label}");
     if matches!(vector.provider.as_str(), "twilio" | "square" | "hubspot") {
         assert_eq!(plain(&changed.url), plain(&vector.url), "{label}");
     }

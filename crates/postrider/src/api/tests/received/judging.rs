@@ -363,7 +363,7 @@ async fn many_webhooks_of_one_tenant_do_not_keep_out_anothers() {
     let (others, _) = world.tenant("Other").await;
     let catalog = &world.app.catalog;
     let theirs = catalog.webhook(world.receiver(&others, "linear").await.id).unwrap().record;
-    for number in 0..INBOUND_CANDIDATES_MAX {
+    for number in 1..=INBOUND_CANDIDATES_MAX {
         let id = WebhookId::from_random(world.app.ambient.random());
         let created_at = theirs.created_at + Duration::from_millis(number as u64);
         catalog.put_webhook(WebhookRecord { id, created_at, ..WebhookRecord::clone(&theirs) });

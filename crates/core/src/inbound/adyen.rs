@@ -32,7 +32,7 @@ const SIGNED: [Path; 8] = [
 /// # Errors
 /// The first reason found.
 pub(super) fn check(secrets: &[Secret], body: &Body<'_>) -> Result<usize, Reason> {
-    let json = body.json().ok_or(Reason::MalformedBody)?;
+    let json = body.json_named_once().ok_or(Reason::MalformedBody)?;
     let items = json.get("notificationItems").and_then(Value::as_array).ok_or(Reason::MissingField)?;
     if items.is_empty() || items.len() > limits::INBOUND_ITEMS_MAX {
         return Err(Reason::MalformedBody);

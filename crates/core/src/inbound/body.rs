@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::collections::HashSet;
+use std::fmt;
 
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::limits::JSON_DEPTH_MAX;
@@ -32,6 +35,12 @@ impl<'a> Body<'a> {
         self.json.get_or_init(parse).as_ref()
     }
 
+    /// The same where single members are what is signed: `None` also if a name is given twice, of which we would
+    /// read the last one and whoever is forwarded to perhaps the first.
+    pub(super) fn json_named_once(&self) -> Option<&Value> {
+        self.json().filter(|_| serde_json::from_slice::<NamedOnce>(self.bytes).is_ok())
+    }
+
     pub(super) fn at(&self, path: Path) -> Option<&Value> {
         at(self.json()?, path)
     }
@@ -48,6 +57,62 @@ impl<'a> Body<'a> {
 
     pub(super) fn field(&self, name: &str) -> Option<&str> {
         self.form().iter().find(|(given, _)| given == name).map(|(_, value)| value.as_ref())
+    }
+}
+
+/// Any JSON of whose objects none has two members of one name.
+struct NamedOnce;
+
+impl<'de> Deserialize<'de> for NamedOnce {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<NamedOnce, D::Error> {
+        deserializer.deserialize_any(NamedOnce)
+    }
+}
+
+impl<'de> Visitor<'de> for NamedOnce {
+    type Value = NamedOnce;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("members of different names")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<NamedOnce, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<NamedOnce, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<NamedOnce, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<NamedOnce, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<NamedOnce, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<NamedOnce, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<NamedOnce, A::Error> {
+        while elements.next_element::<NamedOnce>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<NamedOnce, A::Error> {
+        let mut names = HashSet::new();
+        while let Some((name, _)) = members.next_entry::<String, NamedOnce>()? {
+            if !names.insert(name) {
+                return Err(serde::de::Error::custom("a name is given twice"));
+            }
+        }
+        Ok(self)
     }
 }
 

@@ -131,7 +131,7 @@ pub(super) fn check_paypal(
 /// AWS SNS: fields of the body by name, each name and value on a line of its own. Anybody with an AWS account can have
 /// SNS sign for a topic of their own, so the topic must be one that the receiver names as its secret.
 pub(super) fn check_sns(setup: &Setup<'_>, secrets: &[Secret], body: &Body<'_>, now: UnixMs) -> Result<usize, Reason> {
-    body.json().ok_or(Reason::MalformedBody)?;
+    body.json_named_once().ok_or(Reason::MalformedBody)?;
     let field = |name: &'static [&'static str]| body.text(name).ok_or(Reason::MissingField);
     let signature = decoded(&field(&["Signature"])?).ok_or(Reason::MalformedBody)?;
     let algorithm = match field(&["SignatureVersion"])?.as_ref() {

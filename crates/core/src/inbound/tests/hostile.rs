@@ -179,6 +179,38 @@ fn secrets_and_items_up_to_the_bound_are_tried() {
     assert_eq!(items(limits::INBOUND_ITEMS_MAX + 1), Some("malformed_body"));
 }
 
+/// Where members are signed, a second member of one name could say to others what was not signed.
+#[test]
+fn a_signed_member_that_is_given_twice_is_refused() {
+    let reason = |provider: &str, body: &str| {
+        let secrets = [Secret::new("00".into())];
+        let setup = Setup {
+            secrets: &secrets,
+            certificates: Some(Certificates { pem: b"", trust: Trust::FromPinnedHost }),
+            ..Setup::default()
+        };
+        let request = Request { body: body.as_bytes(), ..Request::empty() };
+        verify(crate::inbound::Provider::find(provider), &setup, &request, UnixMs(0)).reason().map(|it| it.as_str())
+    };
+    let mac = |text: &str| {
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &[0]);
+        base64::Engine::encode(&base64::engine::general_purpose::STANDARD, ring::hmac::sign(&key, text.as_bytes()))
+    };
+    let adyen = |before: &str| {
+        let signature = mac("1:::::::true");
+        format!(
+            r#"{{"notificationItems":[{{"NotificationRequestItem":{{{before}"pspReference":"1","success":"true",
+            "additionalData":{{"hmacSignature":"{signature}"}}}}}}]}}"#
+        )
+    };
+    assert_eq!(reason("adyen", &adyen("")), None, "genuine");
+    assert_eq!(reason("adyen", &adyen(r#""pspReference":"2","#)), Some("malformed_body"));
+    assert_eq!(reason("adyen", &adyen(r#""psp\u0052eference":"2","#)), Some("malformed_body"), "by another spelling");
+    let sns = |again: &str| format!(r#"{{"Signature":"","SignatureVersion":"3","Message":"a"{again}}}"#);
+    assert_eq!(reason("sns", &sns("")), Some("unsupported_algorithm"));
+    assert_eq!(reason("sns", &sns(r#","Message":"b""#)), Some("malformed_body"));
+}
+
 /// Deep, wide and repetitive bodies of the largest size that is received.
 #[test]
 fn a_body_made_to_be_slow_is_read_once_and_refused() {

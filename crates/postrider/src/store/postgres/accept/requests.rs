@@ -236,7 +236,7 @@ impl Released {
     fn add(&mut self, tenant: TenantId, release: Release, answer: &Accepted) {
         let Some(n) = release.received.sequence() else { return };
         // The first release within a call counts.
-        if self.n.contains(&n) {
+        if self.n.iter().zip(&self.tenant).any(|(known, of)| *known == n && *of == tenant.0) {
             return;
         }
         let (id, repeat) = match answer {

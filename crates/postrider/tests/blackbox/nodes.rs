@@ -205,7 +205,7 @@ fn assert_taken_over_in_time(fleet: &Fleet, stage: &Stage) {
         );
     }
     assert!(waited > 0, "the killed nodes had sent everything they had accepted");
-    for kill in &fleet.kills {
+    for (number, kill) in fleet.kills.iter().enumerate() {
         let by = fleet.taken_over_by(*kill);
         for event_type in ["load.strict", "load.keyed"] {
             let requests = stage.requests(event_type);
@@ -213,8 +213,8 @@ fn assert_taken_over_in_time(fleet: &Fleet, stage: &Stage) {
             let next = next.expect("the load went on after every kill");
             assert!(
                 next <= by - *kill,
-                "{event_type}: nothing was sent for {next:?} after a kill, see {:?}",
-                fleet.kills
+                "{event_type}: nothing was sent for {next:?} after kill {number} of those at {:?}",
+                fleet.kills.iter().map(|each| each.duration_since(fleet.kills[0])).collect::<Vec<_>>()
             );
         }
     }

@@ -1,20 +1,21 @@
 //! Taking over what dead sessions have left.
 //!
-//! First the homes: the node that claims one becomes its heir, moves its rows to itself from the lowest number up, in
-//! bounded steps, while others go on parking new ones for the former home; the last step moves what is left together
-//! with the home itself, under the lock that acceptances take. So the webhook's rows are with one node in the order of
-//! their numbers at every moment, however many there are. Then every other row, in bulk, several nodes side by side.
+//! A home goes with its rows: the node that claims it becomes its heir, moves its rows to itself from the lowest number
+//! up, in bounded steps, while others go on parking new ones for the former home; the last step moves what is left
+//! together with the home itself, under the lock that acceptances take. So the webhook's rows are with one node in the
+//! order of their numbers at every moment, however many there are. Every other row goes in bulk, several nodes side by
+//! side.
 //!
 //! A node that only slept may commit a row late, so this is repeated at every tick while the dead are remembered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use deadpool_postgres::Object;
 use postrider_core::ids::WebhookId;
 use postrider_core::time::UnixMs;
 use tokio::time::Instant;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use super::notify::Message;
@@ -27,6 +28,10 @@ const BATCH: i64 = 5_000;
 const LANES: i32 = 100;
 /// Homes that become one's own in one transaction.
 const HOMES: i64 = 100;
+/// Rows of a home that are moved together with it and others.
+const SHORT: i64 = 200;
+/// Homes with more rows than that which take turns.
+const LONG_MAX: usize = 1_000;
 /// Pending deliveries of a temporary webhook that are canceled at a time.
 const CANCELED: usize = 1_000;
 /// Sessions that have been dead for so long cannot commit anything any more, and are forgotten.
@@ -46,26 +51,37 @@ pub(super) struct Taken {
     pub(super) rows: u64,
     /// There is more.
     pub(super) more: bool,
-    /// Webhooks with rows moved that their owner has not heard of, by owner.
-    owners: BTreeMap<i32, Vec<WebhookId>>,
+    /// Webhooks whose owner is to hear of rows that were moved, by owner.
+    owners: BTreeMap<i32, BTreeSet<WebhookId>>,
     /// When the first of the rows is due that a webhook's owner has heard of: a lane that is told of a million later ones
     /// a few thousand times has nothing else to do.
     told: BTreeMap<WebhookId, i64>,
-    /// The last row moved of a long queue with a home: those before it need not be looked at again.
-    moved: BTreeMap<Uuid, i64>,
+    /// Webhooks, with their owner, that hear of the later ones at the end.
+    later: BTreeMap<WebhookId, i32>,
+    /// Homes with long queues, which take turns, with the last row moved: those before it need not be looked at again.
+    long: VecDeque<(Uuid, i64)>,
     /// The last webhook of each dead session that a batch has looked at.
     looked: BTreeMap<i32, Uuid>,
 }
 
 impl Taken {
     /// `due_at` is when the first of the rows is due.
-    fn add(&mut self, owner: i32, webhook: Uuid, rows: i64, due_at: i64) {
-        self.rows += u64::try_from(rows).unwrap_or_default();
+    fn add(&mut self, owner: i32, webhook: Uuid, rows: i64, due_at: i64, now: UnixMs) {
+        self.rows += rows.unsigned_abs();
         let webhook = WebhookId(webhook);
         let told = self.told.entry(webhook).or_insert(i64::MAX);
-        if due_at < *told {
-            *told = due_at;
-            self.owners.entry(owner).or_default().push(webhook);
+        if due_at < *told || due_at <= now.0 {
+            *told = due_at.min(*told);
+            self.owners.entry(owner).or_default().insert(webhook);
+            self.later.remove(&webhook);
+        } else {
+            self.later.insert(webhook, owner);
+        }
+    }
+
+    fn end(&mut self) {
+        for (webhook, owner) in std::mem::take(&mut self.later) {
+            self.owners.entry(owner).or_default().insert(webhook);
         }
     }
 
@@ -73,7 +89,7 @@ impl Taken {
     pub(super) fn wake(&mut self, node: &Node) {
         for (owner, webhooks) in std::mem::take(&mut self.owners) {
             if owner == node.session() {
-                node.signal(Signal::Wake(webhooks));
+                node.signal(Signal::Wake(webhooks.into_iter().collect()));
             } else {
                 node.wake(owner, webhooks);
             }
@@ -81,11 +97,14 @@ impl Taken {
     }
 }
 
-/// Looks after dead sessions, for ever: three times in a time to live, and when others say that there is something.
+/// How often in a time to live a node looks for the dead.
+const TICKS: u32 = 3;
+
+/// Looks after dead sessions, for ever: so often, and when others say that there is something.
 pub(super) async fn keep_taking_over(store: &PgStore) {
     let node = &store.node;
     loop {
-        let _ = tokio::time::timeout(node.ttl() / 3, node.tick.notified()).await;
+        let _ = tokio::time::timeout(node.ttl() / TICKS, node.tick.notified()).await;
         if !node.lease.is_valid() {
             continue;
         }
@@ -97,13 +116,14 @@ pub(super) async fn keep_taking_over(store: &PgStore) {
 
 async fn tick(store: &PgStore) -> Result<()> {
     let node = &store.node;
-    let judges = node.pulse.lock().may_judge(Instant::now(), node.ttl());
-    if judges && node.call(mark_dead(node)).await? > 0 {
-        // Many hands move a great backlog sooner.
-        node.notify(Message::Free);
-    }
     let mut taken = Taken::default();
+    let mut judged: Option<Instant> = None;
     while node.lease.is_valid() {
+        // A great backlog must not keep the next dead from being found.
+        if judged.is_none_or(|at| at.elapsed() >= node.ttl() / TICKS) {
+            judge(node).await?;
+            judged = Some(Instant::now());
+        }
         let rows_max = taken.rows + BATCH.unsigned_abs();
         node.call(take_over(node, node.now(), rows_max, &mut taken)).await?;
         taken.wake(node);
@@ -118,6 +138,15 @@ async fn tick(store: &PgStore) -> Result<()> {
     node.call(take_replays(node)).await?;
     node.call(remove_temporary(store, node.now())).await?;
     node.call(forget_the_dead(node)).await
+}
+
+/// Marks dead who gives no sign of life, if this node may judge that.
+async fn judge(node: &Node) -> Result<()> {
+    if node.pulse.lock().may_judge(Instant::now(), node.ttl()) && node.call(mark_dead(node)).await? > 0 {
+        // Many hands move a great backlog sooner.
+        node.notify(Message::Free);
+    }
+    Ok(())
 }
 
 async fn mark_dead(node: &Node) -> Result<u64> {
@@ -139,101 +168,123 @@ async fn dead(client: &Object) -> Result<Vec<i32>> {
     Ok(dead)
 }
 
-/// Goes on taking over until about `rows_max` rows are taken in all.
+/// Goes on taking over until about `rows_max` rows are taken in all. Every kind of queue moves on in every round, so that
+/// none waits for the end of another.
 pub(super) async fn take_over(node: &Node, now: UnixMs, rows_max: u64, taken: &mut Taken) -> Result<()> {
     let mut client = node.reader().await?;
     let dead = dead(&client).await?;
-    while taken.rows < rows_max {
-        let heir_of = inherit(&client, node, &dead).await?;
-        if heir_of.is_empty() {
-            break;
+    loop {
+        inherit_all(&mut client, node, &dead, now, taken).await?;
+        let held = move_held(&client, node, &dead, now, rows_max, taken).await?;
+        move_long_queues(&mut client, node, &dead, now, taken).await?;
+        let parked = move_parked(&client, node, &dead, now, rows_max, taken).await?;
+        taken.more = !(held && parked && taken.long.is_empty());
+        if !taken.more {
+            taken.end();
         }
-        let moved = taken.rows;
-        if !move_long_queues(&client, node, &dead, &heir_of, now, rows_max, taken).await? {
-            taken.more = true;
+        if !taken.more || taken.rows >= rows_max {
             return Ok(());
         }
-        settle_homes(&mut client, node, &dead, &heir_of, now, taken).await?;
-        taken.more = taken.rows > moved;
     }
-    taken.more = !(move_held(&client, node, &dead, now, rows_max, taken).await?
-        && move_parked(&client, node, &dead, rows_max, taken).await?);
+}
+
+/// Takes all homes of the dead, but for those with long queues, which are noted.
+async fn inherit_all(client: &mut Object, node: &Node, dead: &[i32], now: UnixMs, taken: &mut Taken) -> Result<()> {
+    while taken.long.len() < LONG_MAX {
+        let homes = inherit(client, node, dead, taken).await?;
+        if homes.is_empty() {
+            break;
+        }
+        let long = long_among(client, dead, &homes).await?;
+        let short: Vec<Uuid> = homes.into_iter().filter(|webhook| !long.contains(webhook)).collect();
+        taken.long.extend(long.into_iter().map(|webhook| (webhook, 0)));
+        if !short.is_empty() {
+            settle_homes(client, node, dead, &short, now, taken).await?;
+        }
+    }
     Ok(())
 }
 
-/// Becomes the heir of homes whose owner is dead, or goes on as such.
-async fn inherit(client: &Object, node: &Node, dead: &[i32]) -> Result<Vec<Uuid>> {
+/// Becomes the heir of homes whose owner is dead, or goes on as such. Homes that nobody has locked come first; the others
+/// are waited for, since acceptances on several nodes leave hardly a moment at which a busy home is not locked.
+async fn inherit(client: &Object, node: &Node, dead: &[i32], taken: &Taken) -> Result<Vec<Uuid>> {
+    let known: Vec<Uuid> = taken.long.iter().map(|(webhook, _)| *webhook).collect();
+    let parameters: [(&(dyn ToSql + Sync), Type); 4] =
+        [(&node.session(), Type::INT4), (&dead, Type::INT4_ARRAY), (&HOMES, Type::INT8), (&known, Type::UUID_ARRAY)];
+    for unless_free in ["SKIP LOCKED", ""] {
+        let sql = format!(
+            "UPDATE homes SET heir = $1 WHERE webhook IN ( \
+                 SELECT webhook FROM homes \
+                 WHERE owner = ANY($2) AND (heir = $1 OR heir = ANY($2)) AND webhook <> ALL($4) \
+                 ORDER BY webhook LIMIT $3 FOR UPDATE {unless_free}) RETURNING webhook"
+        );
+        let rows = client.query_typed(&sql, &parameters).await?;
+        if !rows.is_empty() {
+            return rows.iter().map(|row| Ok(row.try_get(0)?)).collect();
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// Those of `homes` with more rows than one transaction should move while acceptances wait for it.
+async fn long_among(client: &Object, dead: &[i32], homes: &[Uuid]) -> Result<Vec<Uuid>> {
     let rows = client
         .query_typed(
-            "UPDATE homes SET heir = $1 WHERE webhook IN ( \
-                 SELECT webhook FROM homes WHERE owner = ANY($2) AND (heir = $1 OR heir = ANY($2)) \
-                 LIMIT $3 FOR UPDATE SKIP LOCKED) RETURNING webhook",
-            &[(&node.session(), Type::INT4), (&dead, Type::INT4_ARRAY), (&HOMES, Type::INT8)],
+            "SELECT webhook FROM homes h WHERE webhook = ANY($1) AND EXISTS ( \
+                 SELECT FROM pending p WHERE p.tenant = h.tenant AND p.webhook = h.webhook AND p.owner = ANY($2) \
+                 OFFSET $3)",
+            &[(&homes, Type::UUID_ARRAY), (&dead, Type::INT4_ARRAY), (&SHORT, Type::INT8)],
         )
         .await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Moves all but the last few rows of each home that has many, from the lowest number up. `false`: the bound was reached
-/// before.
+/// Moves a batch of the rows of homes that have many, from the lowest number up, in turns; a home with few left is this
+/// node's then.
 async fn move_long_queues(
-    client: &Object,
+    client: &mut Object,
     node: &Node,
     dead: &[i32],
-    homes: &[Uuid],
     now: UnixMs,
-    rows_max: u64,
     taken: &mut Taken,
-) -> Result<bool> {
-    let long = client
-        .query_typed(
-            "SELECT webhook FROM homes h WHERE webhook = ANY($1) AND EXISTS ( \
-                 SELECT FROM pending p WHERE p.tenant = h.tenant AND p.webhook = h.webhook AND p.owner = ANY($2) \
-                 OFFSET $3)",
-            &[(&homes, Type::UUID_ARRAY), (&dead, Type::INT4_ARRAY), (&BATCH, Type::INT8)],
-        )
-        .await?;
-    for row in long {
-        let webhook: Uuid = row.try_get(0)?;
-        let mut moved = BATCH.unsigned_abs();
-        while moved == BATCH.unsigned_abs() {
-            if taken.rows >= rows_max {
-                return Ok(false);
-            }
-            let after = taken.moved.get(&webhook).copied().unwrap_or_default();
-            let row = client
-                .query_typed_one(
-                    "WITH picked AS MATERIALIZED ( \
-                         SELECT p.ctid AS place FROM homes h \
-                         JOIN pending p ON p.tenant = h.tenant AND p.webhook = h.webhook \
-                         WHERE h.webhook = $3 AND p.owner = ANY($2) AND p.n > $6 ORDER BY p.n LIMIT $5), \
-                     moved AS ( \
-                         UPDATE pending SET owner = $1, due_at = coalesce(due_at, $4) \
-                         WHERE ctid = ANY(ARRAY(SELECT place FROM picked)) AND owner = ANY($2) RETURNING n, due_at) \
-                     SELECT count(*), max(n), min(due_at) FROM moved",
-                    &[
-                        (&node.session(), Type::INT4),
-                        (&dead, Type::INT4_ARRAY),
-                        (&webhook, Type::UUID),
-                        (&now.0, Type::INT8),
-                        (&BATCH, Type::INT8),
-                        (&after, Type::INT8),
-                    ],
-                )
-                .await?;
-            let (count, last, due_at): (i64, Option<i64>, Option<i64>) =
-                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            moved = count.unsigned_abs();
-            if let Some(last) = last {
-                taken.moved.insert(webhook, last);
-            }
-            taken.add(node.session(), webhook, count, due_at.unwrap_or(i64::MAX));
+) -> Result<()> {
+    let mut moved = 0;
+    while moved < BATCH
+        && let Some((webhook, after)) = taken.long.pop_front()
+    {
+        let row = client
+            .query_typed_one(
+                "WITH picked AS MATERIALIZED ( \
+                     SELECT p.ctid AS place FROM homes h \
+                     JOIN pending p ON p.tenant = h.tenant AND p.webhook = h.webhook \
+                     WHERE h.webhook = $3 AND p.owner = ANY($2) AND p.n > $6 ORDER BY p.n LIMIT $5), \
+                 moved AS ( \
+                     UPDATE pending SET owner = $1, due_at = coalesce(due_at, $4) \
+                     WHERE ctid = ANY(ARRAY(SELECT place FROM picked)) AND owner = ANY($2) RETURNING n) \
+                 SELECT count(*), max(n) FROM moved",
+                &[
+                    (&node.session(), Type::INT4),
+                    (&dead, Type::INT4_ARRAY),
+                    (&webhook, Type::UUID),
+                    (&now.0, Type::INT8),
+                    (&BATCH, Type::INT8),
+                    (&after, Type::INT8),
+                ],
+            )
+            .await?;
+        let rows: i64 = row.try_get(0)?;
+        taken.rows += rows.unsigned_abs();
+        moved += rows;
+        match row.try_get(1)? {
+            Some(last) if rows == BATCH => taken.long.push_back((webhook, last)),
+            _ => settle_homes(client, node, dead, &[webhook], now, taken).await?,
         }
     }
-    Ok(true)
+    Ok(())
 }
 
-/// Makes the homes this node's, with what has come in meanwhile. Acceptances wait for it, or see it.
+/// Makes the homes this node's, with what has come in meanwhile. Acceptances wait for it, or see it. Only now may their
+/// lanes send what has been moved, and so hear of it.
 async fn settle_homes(
     client: &mut Object,
     node: &Node,
@@ -253,13 +304,10 @@ async fn settle_homes(
         .iter()
         .map(|row| row.try_get(0))
         .collect::<Result<_, _>>()?;
-    let rows = tx
-        .query_typed(
-            "WITH moved AS ( \
-                 UPDATE pending p SET owner = $1, due_at = coalesce(p.due_at, $4) FROM homes h \
-                 WHERE h.webhook = ANY($3) AND p.tenant = h.tenant AND p.webhook = h.webhook AND p.owner = ANY($2) \
-                 RETURNING p.webhook, p.due_at) \
-             SELECT webhook, count(*), min(due_at) FROM moved GROUP BY webhook",
+    let moved = tx
+        .execute_typed(
+            "UPDATE pending p SET owner = $1, due_at = coalesce(p.due_at, $4) FROM homes h \
+             WHERE h.webhook = ANY($3) AND p.tenant = h.tenant AND p.webhook = h.webhook AND p.owner = ANY($2)",
             &[
                 (&node.session(), Type::INT4),
                 (&dead, Type::INT4_ARRAY),
@@ -269,16 +317,21 @@ async fn settle_homes(
         )
         .await?;
     // Nothing may be held before the pipeline has heard of what waits.
-    tx.execute_typed(
-        "UPDATE homes h SET owner = $1, heir = 0, parked_last = greatest(parked_last, ( \
-             SELECT p.n FROM pending p WHERE p.tenant = h.tenant AND p.webhook = h.webhook ORDER BY p.n DESC LIMIT 1)) \
-         WHERE h.webhook = ANY($2)",
-        &[(&node.session(), Type::INT4), (&mine, Type::UUID_ARRAY)],
-    )
-    .await?;
+    let settled = tx
+        .query_typed(
+            "UPDATE homes h SET owner = $1, heir = 0, parked_last = greatest(parked_last, ( \
+                 SELECT p.n FROM pending p WHERE p.tenant = h.tenant AND p.webhook = h.webhook ORDER BY p.n DESC LIMIT 1)) \
+             WHERE h.webhook = ANY($2) RETURNING h.webhook, EXISTS ( \
+                 SELECT FROM pending p WHERE p.owner = $1 AND p.webhook = h.webhook AND p.due_at IS NOT NULL)",
+            &[(&node.session(), Type::INT4), (&mine, Type::UUID_ARRAY)],
+        )
+        .await?;
     tx.commit().await?;
-    for row in rows {
-        taken.add(node.session(), row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    taken.rows += moved;
+    for row in settled {
+        if row.try_get(1)? {
+            taken.owners.entry(node.session()).or_default().insert(WebhookId(row.try_get(0)?));
+        }
     }
     Ok(())
 }
@@ -315,7 +368,7 @@ async fn move_held(
             .await?;
         let before = taken.rows;
         for row in rows {
-            taken.add(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, now.0);
+            taken.add(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, now.0, now);
         }
         if taken.rows - before < BATCH.unsigned_abs() {
             return Ok(true);
@@ -330,7 +383,14 @@ async fn move_held(
 ///
 /// Webhooks take turns, and of each what is due first goes first: nobody waits behind somebody else's million. Each
 /// statement goes through the index by (owner, webhook, due_at), so that it does not pass what was moved before.
-async fn move_parked(client: &Object, node: &Node, dead: &[i32], rows_max: u64, taken: &mut Taken) -> Result<bool> {
+async fn move_parked(
+    client: &Object,
+    node: &Node,
+    dead: &[i32],
+    now: UnixMs,
+    rows_max: u64,
+    taken: &mut Taken,
+) -> Result<bool> {
     let rows = client
         .query_typed(
             "SELECT session FROM unnest($1::integer[]) AS session WHERE EXISTS ( \
@@ -344,7 +404,7 @@ async fn move_parked(client: &Object, node: &Node, dead: &[i32], rows_max: u64, 
         let mut is_whole_turn = !taken.looked.contains_key(&session);
         loop {
             let after = taken.looked.get(&session).copied().unwrap_or(Uuid::nil());
-            let (moved, last) = move_lanes(client, node, dead, (session, after), taken).await?;
+            let (moved, last) = move_lanes(client, node, dead, (session, after), now, taken).await?;
             moved_in_turn += moved;
             match last {
                 Some(last) => drop(taken.looked.insert(session, last)),
@@ -371,6 +431,7 @@ async fn move_lanes(
     node: &Node,
     dead: &[i32],
     (session, after): (i32, Uuid),
+    now: UnixMs,
     taken: &mut Taken,
 ) -> Result<(u64, Option<Uuid>)> {
     let rows = client
@@ -414,7 +475,7 @@ async fn move_lanes(
     for row in rows {
         last = row.try_get(0)?;
         if let Some(owner) = row.try_get(1)? {
-            taken.add(owner, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
+            taken.add(owner, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, now);
         }
     }
     Ok((taken.rows - before, last))

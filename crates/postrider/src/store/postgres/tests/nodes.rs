@@ -245,6 +245,123 @@ async fn a_long_queue_of_a_dead_node_delays_the_takeover_of_no_other() {
 
 #[tokio::test]
 #[ignore = "needs POSTRIDER_TEST_POSTGRES"]
+async fn a_long_queue_with_a_home_delays_no_other_and_is_heard_of_when_it_may_be_sent() {
+    let database = Database::new();
+    let client = database.client().await;
+    let (dead, taker) = (database.node("dead", LONG).await, database.node("taker", LONG).await);
+    dead.begin(now()).await.unwrap();
+    taker.begin(now()).await.unwrap();
+    let mut signals = taker.signals().unwrap();
+    put_rows(&client, webhook(5).0, dead.session(), 1..22_001).await;
+    for number in [4, 6, 7] {
+        let start = 50_000 + i64::from(number) * 100;
+        put_rows(&client, webhook(number).0, dead.session(), start..start + 20).await;
+    }
+    for homed in [4, 5, 6] {
+        put_home(&client, webhook(homed).0, dead.session()).await;
+    }
+    client.execute("UPDATE nodes SET dead = true WHERE session = $1", &[&dead.session()]).await.unwrap();
+
+    let mut taken = Taken::default();
+    taken.more = true;
+    let mut heard = Vec::new();
+    for step in 1.. {
+        let rows_max = taken.rows + 5_000;
+        take_over(&taker.node, now(), rows_max, &mut taken).await.unwrap();
+        taken.wake(&taker.node);
+        while let Ok(signal) = signals.try_recv() {
+            let Signal::Wake(woken) = signal else { continue };
+            for webhook in woken {
+                heard.push((step, webhook));
+            }
+        }
+        if step == 1 {
+            let left = "SELECT count(*) FROM pending WHERE owner = $1 AND webhook <> $2";
+            let left: i64 = client.query_one(left, &[&dead.session(), &webhook(5).0]).await.unwrap().get(0);
+            assert_eq!(left, 0, "of webhooks with few rows");
+            for short in [4, 6] {
+                assert_eq!(home_of(&client, webhook(short).0).await.0, taker.session());
+            }
+        }
+        let long_is_here = home_of(&client, webhook(5).0).await.0 == taker.session();
+        assert_eq!(heard.iter().any(|(_, heard)| *heard == webhook(5)), long_is_here, "step {step}: {heard:?}");
+        if !taken.more {
+            assert!(step > 3 && long_is_here, "step {step}");
+            break;
+        }
+    }
+    for few in [4, 6, 7] {
+        assert!(heard.contains(&(1, webhook(few))), "{heard:?}");
+    }
+    assert_eq!(parked_for(&client, taker.session()).await, 22_060);
+    assert_eq!(home_of(&client, webhook(5).0).await, (taker.session(), 0, 22_000));
+}
+
+#[tokio::test]
+#[ignore = "needs POSTRIDER_TEST_POSTGRES"]
+async fn a_home_that_acceptances_keep_locked_is_taken_over_all_the_same() {
+    let database = Database::new();
+    let client = database.client().await;
+    let (dead, taker) = (database.node("dead", LONG).await, database.node("taker", LONG).await);
+    dead.begin(now()).await.unwrap();
+    taker.begin(now()).await.unwrap();
+    put_rows(&client, webhook(1).0, dead.session(), 1..11).await;
+    put_home(&client, webhook(1).0, dead.session()).await;
+    client.execute("UPDATE nodes SET dead = true WHERE session = $1", &[&dead.session()]).await.unwrap();
+
+    let mut accepting = database.client().await;
+    let acceptance = accepting.transaction().await.unwrap();
+    acceptance.execute("SELECT FROM homes FOR UPDATE", &[]).await.unwrap();
+    let (heir, node) = (taker.session(), taker.clone());
+    let taking = tokio::spawn(async move { take_over(&node.node, now(), 5_000, &mut Taken::default()).await });
+    let waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
+                   AND wait_event_type = 'Lock')";
+    until("the wait for the acceptance", async || client.query_one(waiting, &[]).await.unwrap().get(0)).await;
+    acceptance.commit().await.unwrap();
+    taking.await.unwrap().unwrap();
+    assert_eq!(home_of(&client, webhook(1).0).await, (heir, 0, 10));
+}
+
+#[tokio::test]
+#[ignore = "needs POSTRIDER_TEST_POSTGRES"]
+async fn lanes_hear_of_every_row_that_is_due_and_once_more_at_the_end() {
+    let database = Database::new();
+    let client = database.client().await;
+    let (dead, taker) = (database.node("dead", LONG).await, database.node("taker", LONG).await);
+    dead.begin(now()).await.unwrap();
+    taker.begin(now()).await.unwrap();
+    let mut signals = taker.signals().unwrap();
+    // One webhook whose rows are due, and one whose first row is.
+    put_rows(&client, webhook(1).0, dead.session(), 1..20_001).await;
+    put_rows(&client, webhook(2).0, dead.session(), 20_001..40_001).await;
+    let (at, due) = (now(), "UPDATE pending SET due_at = CASE WHEN n > 20001 THEN $1::bigint + n ELSE n END");
+    client.execute(due, &[&at.0]).await.unwrap();
+    client.execute("UPDATE nodes SET dead = true WHERE session = $1", &[&dead.session()]).await.unwrap();
+
+    let mut taken = Taken::default();
+    taken.more = true;
+    let mut heard: Vec<Vec<_>> = Vec::new();
+    while taken.more {
+        let rows_max = taken.rows + 5_000;
+        take_over(&taker.node, at, rows_max, &mut taken).await.unwrap();
+        taken.wake(&taker.node);
+        let mut woken = Vec::new();
+        while let Ok(signal) = signals.try_recv() {
+            if let Signal::Wake(webhooks) = signal {
+                woken.extend(webhooks);
+            }
+        }
+        heard.push(woken);
+    }
+    let of = |number| heard.iter().map(move |woken| woken.contains(&webhook(number))).collect::<Vec<_>>();
+    let (due, later) = (of(1), of(2));
+    assert!(due.len() > 4 && due[..4].iter().all(|heard| *heard), "{due:?}");
+    assert!(later[0] && later[later.len() - 1], "{later:?}");
+    assert!(later[1..later.len() - 1].iter().all(|heard| !heard), "{later:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs POSTRIDER_TEST_POSTGRES"]
 async fn a_node_that_was_taken_for_dead_hears_of_it_and_begins_again() {
     let database = Database::new();
     let client = database.client().await;

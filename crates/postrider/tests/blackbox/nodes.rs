@@ -186,8 +186,8 @@ fn assert_taken_over_in_time(fleet: &Fleet, stage: &Stage) {
     }
     let mut worst = Duration::ZERO;
     let mut waited = 0;
-    for (kill, serials) in &fleet.left {
-        let kill = fleet.kills[*kill];
+    for (number, serials) in &fleet.left {
+        let kill = fleet.kills[*number];
         let by = fleet.taken_over_by(kill);
         let arrived =
             |serial| *first.get(serial).unwrap_or_else(|| panic!("event {serial} of a killed node never arrived"));
@@ -196,7 +196,14 @@ fn assert_taken_over_in_time(fleet: &Fleet, stage: &Stage) {
         let (Some(begun), Some(ended)) = (late.iter().min(), late.iter().max()) else { continue };
         waited += late.len();
         worst = worst.max(*begun - kill);
-        assert!(*begun <= by, "nothing was sent for {:?} after a kill, {:?} are allowed", *begun - kill, by - kill);
+        assert!(
+            *begun <= by,
+            "nothing of {} events was sent for {:?} after kill {number} of those at {:?}, {:?} are allowed",
+            late.len(),
+            *begun - kill,
+            fleet.kills.iter().map(|each| each.duration_since(fleet.kills[0])).collect::<Vec<_>>(),
+            by - kill
+        );
         assert!(
             *ended <= by + LEFT_SENT,
             "the last was sent {:?} after a kill, {:?} are allowed",

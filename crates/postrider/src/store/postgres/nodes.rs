@@ -17,8 +17,9 @@ use super::failure::code_of;
 use super::{Node, PgStore, settings, takeover, transfer};
 use crate::store::{Begun, Error, LaneSummary, Notice, Result, Signal};
 
-/// Rows taken over before [`begin`] returns, at most; the ticks go on with what is left.
-const BEGIN_ROWS_MAX: u64 = 50_000;
+/// About how many rows are taken over before [`begin`] returns; the ticks go on with what is left. Until then nothing is
+/// sent here, so what was taken first must not wait for long.
+const BEGIN_ROWS_MAX: u64 = 5_000;
 /// How often the lowest free slot may be snatched away by others who begin.
 const SLOT_TRIES: usize = 20;
 /// Differences of the clocks below this are as good as none, milliseconds.

@@ -69,8 +69,17 @@ struct Fleet {
 const LEFT: u64 = 300;
 const LEFT_ANSWER: Duration = Duration::from_millis(100);
 
-/// In which a successor has sent what two nodes left: its lane may have to start with few at once.
+/// Webhooks for what killed nodes leave, in turns: what the last ones left must not wait in line behind each other.
+const LEFT_WEBHOOKS: usize = 8;
+
+/// In which a successor has sent what a node left, and what is left from eight kills before: its lane may have to start
+/// with few at once.
 const LEFT_SENT: Duration = LEFT_ANSWER.saturating_mul(2 * LEFT as u32 / limits::LANE_IN_FLIGHT_START as u32 + 1);
+
+/// What the node left that was killed as the `kill`th.
+fn left_type(kill: usize) -> String {
+    format!("load.left{}", kill % LEFT_WEBHOOKS)
+}
 
 impl Fleet {
     async fn start(deployment: &Deployment) -> Fleet {
@@ -89,7 +98,8 @@ impl Fleet {
         self.doors.lock().unwrap()[n] = None;
         let first = self.kills.len() as u64 * LEFT;
         let serials: Vec<u64> = (first..first + LEFT).collect();
-        let event = |serial: &u64| json!({ "type": "load.left", "data": { "serial": serial } });
+        let event_type = left_type(self.kills.len());
+        let event = |serial: &u64| json!({ "type": event_type, "data": { "serial": serial } });
         let events: Vec<Value> = serials.iter().map(event).collect();
         let api = self.nodes.api(n).as_key(&stage.key);
         api.post("/v1/events", json!({ "events": events })).await.expect(202);
@@ -181,7 +191,7 @@ async fn publish_once(
 
 fn assert_taken_over_in_time(fleet: &Fleet, stage: &Stage) {
     let mut first: HashMap<u64, Instant> = HashMap::new();
-    for request in stage.requests("load.left") {
+    for request in (0..LEFT_WEBHOOKS).flat_map(|n| stage.requests(&left_type(n))) {
         first.entry(serial(&request)).or_insert(request.at);
     }
     let mut worst = Duration::ZERO;
@@ -242,9 +252,12 @@ async fn nodes_killed_at_random_lose_nothing_keep_order_and_are_succeeded_in_tim
     let stage = Stage::on(deployment, fleet.nodes.api(0)).await;
     let once = json!({ "events": ["load.once"] });
     fleet.nodes.api(0).webhook(&stage.tenant, &stage.receiver.url("/load.once"), once).await;
-    stage.receiver.always("/load.left", Reply::status(200).after(LEFT_ANSWER));
-    let left = json!({ "events": ["load.left"] });
-    fleet.nodes.api(0).webhook(&stage.tenant, &stage.receiver.url("/load.left"), left).await;
+    for event_type in (0..LEFT_WEBHOOKS).map(left_type) {
+        let path = format!("/{event_type}");
+        stage.receiver.always(&path, Reply::status(200).after(LEFT_ANSWER));
+        let left = json!({ "events": [event_type] });
+        fleet.nodes.api(0).webhook(&stage.tenant, &stage.receiver.url(&path), left).await;
+    }
     fleet.nodes.agree().await;
     (0..NODES).for_each(|n| fleet.publish_to(n, &stage, &mut chance));
     let stop = Arc::new(AtomicBool::new(false));

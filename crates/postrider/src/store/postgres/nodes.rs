@@ -17,8 +17,8 @@ use super::failure::code_of;
 use super::{Node, PgStore, settings, takeover, transfer};
 use crate::store::{Begun, Error, LaneSummary, Notice, Result, Signal};
 
-/// About how many rows are taken over before [`begin`] returns; the ticks go on with what is left. Until then nothing is
-/// sent here, so what was taken first must not wait for long.
+/// About how many rows are taken over before [`begin`] returns; the ticks go on with what is left, as what was taken first
+/// must not wait for long.
 const BEGIN_ROWS_MAX: u64 = 5_000;
 /// How often the lowest free slot may be snatched away by others who begin.
 const SLOT_TRIES: usize = 20;
@@ -37,15 +37,26 @@ pub(super) async fn begin(store: &PgStore, now: UnixMs) -> Result<Begun> {
     node.session.store(session, Relaxed);
     beat(node).await?;
     store.start_background();
+    // Until this returns nothing is sent here: what others can take over now does not wait for it.
     let mut taken = takeover::Taken::default();
-    takeover::take_over(node, now, BEGIN_ROWS_MAX, &mut taken).await?;
-    taken.wake(node);
+    taken.more = true;
+    if is_alone(node).await? {
+        takeover::take_over(node, now, BEGIN_ROWS_MAX, &mut taken).await?;
+        taken.wake(node);
+    }
     let removed = takeover::remove_temporary(store, now).await?;
     if taken.more {
         node.tick.notify_one();
     }
     tracing::info!(session, slot, rows = taken.rows, "store: a session has begun");
     Ok(Begun { lanes: lanes(node).await?, removed })
+}
+
+/// Whether no other node lives.
+async fn is_alone(node: &Node) -> Result<bool> {
+    let client = node.session_client().await?;
+    let sql = "SELECT NOT EXISTS (SELECT FROM nodes WHERE NOT dead AND session <> $1)";
+    Ok(client.query_typed_one(sql, &[(&node.session(), Type::INT4)]).await?.try_get(0)?)
 }
 
 /// Takes a session and the lowest slot that no living one has, and marks dead what is known to be.

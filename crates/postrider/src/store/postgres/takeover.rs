@@ -174,8 +174,11 @@ pub(super) async fn take_over(node: &Node, now: UnixMs, rows_max: u64, taken: &m
     let mut client = node.reader().await?;
     let dead = dead(&client).await?;
     loop {
-        inherit_all(&mut client, node, &dead, now, taken).await?;
+        // What is soonest done comes first: homes may have to be waited for.
         let held = move_held(&client, node, &dead, now, rows_max, taken).await?;
+        taken.wake(node);
+        inherit_all(&mut client, node, &dead, now, taken).await?;
+        taken.wake(node);
         move_long_queues(&mut client, node, &dead, now, taken).await?;
         let parked = move_parked(&client, node, &dead, now, rows_max, taken).await?;
         taken.more = !(held && parked && taken.long.is_empty());

@@ -168,6 +168,8 @@ impl PgStore {
         let store = handle();
         self.spawn(async move { store.keep_beating().await });
         let store = handle();
+        self.spawn(async move { takeover::keep_judging(&store).await });
+        let store = handle();
         self.spawn(async move { takeover::keep_taking_over(&store).await });
         let store = handle();
         self.spawn(async move { store.keep_listening().await });

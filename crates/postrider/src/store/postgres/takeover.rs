@@ -97,8 +97,30 @@ impl Taken {
     }
 }
 
-/// How often in a time to live a node looks for the dead.
+/// How often in a time to live a node looks for others that give no sign of life,
+const LOOKS: u32 = 6;
+/// and for what the dead have left.
 const TICKS: u32 = 3;
+
+/// Marks dead who gives no sign of life, for ever. A task of its own: a takeover may take long.
+pub(super) async fn keep_judging(node: &Node) {
+    loop {
+        tokio::time::sleep(node.ttl() / LOOKS).await;
+        let judges = node.lease.is_valid() && node.pulse.lock().may_judge(Instant::now(), node.ttl());
+        if !judges {
+            continue;
+        }
+        match node.call(mark_dead(node)).await {
+            Ok(0) => {}
+            Ok(_) => {
+                node.tick.notify_one();
+                // Many hands move a great backlog sooner.
+                node.notify(Message::Free);
+            }
+            Err(error) => tracing::debug!(%error, "store: whether others live is not known"),
+        }
+    }
+}
 
 /// Looks after dead sessions, for ever: so often, and when others say that there is something.
 pub(super) async fn keep_taking_over(store: &PgStore) {
@@ -117,13 +139,7 @@ pub(super) async fn keep_taking_over(store: &PgStore) {
 async fn tick(store: &PgStore) -> Result<()> {
     let node = &store.node;
     let mut taken = Taken::default();
-    let mut judged: Option<Instant> = None;
     while node.lease.is_valid() {
-        // A great backlog must not keep the next dead from being found.
-        if judged.is_none_or(|at| at.elapsed() >= node.ttl() / TICKS) {
-            judge(node).await?;
-            judged = Some(Instant::now());
-        }
         let rows_max = taken.rows + BATCH.unsigned_abs();
         node.call(take_over(node, node.now(), rows_max, &mut taken)).await?;
         taken.wake(node);
@@ -138,15 +154,6 @@ async fn tick(store: &PgStore) -> Result<()> {
     node.call(take_replays(node)).await?;
     node.call(remove_temporary(store, node.now())).await?;
     node.call(forget_the_dead(node)).await
-}
-
-/// Marks dead who gives no sign of life, if this node may judge that.
-async fn judge(node: &Node) -> Result<()> {
-    if node.pulse.lock().may_judge(Instant::now(), node.ttl()) && node.call(mark_dead(node)).await? > 0 {
-        // Many hands move a great backlog sooner.
-        node.notify(Message::Free);
-    }
-    Ok(())
 }
 
 async fn mark_dead(node: &Node) -> Result<u64> {

@@ -188,7 +188,7 @@ async fn rows_of_a_home_go_with_it_and_others_are_shared_out() {
     let mut signals = home.signals().unwrap();
     other.begin(now()).await.unwrap();
     next_signal(&mut signals, |signal| matches!(signal, Signal::Wake(woken) if woken == &[webhook(1)])).await;
-    assert_eq!(parked_for(&client, home.session()).await, 10);
+    until("its own", async || parked_for(&client, home.session()).await == 10).await;
     until("the others", async || parked_for(&client, other.session()).await == 10).await;
 }
 
@@ -360,6 +360,7 @@ async fn lanes_hear_of_every_row_that_is_due_and_once_more_at_the_end() {
 
     let mut taken = Taken::default();
     taken.more = true;
+    let started = Instant::now();
     let mut heard: Vec<Vec<_>> = Vec::new();
     while taken.more {
         let rows_max = taken.rows + 5_000;
@@ -377,7 +378,10 @@ async fn lanes_hear_of_every_row_that_is_due_and_once_more_at_the_end() {
     let (due, later) = (of(1), of(2));
     assert!(due.len() > 4 && due[..4].iter().all(|heard| *heard), "{due:?}");
     assert!(later[0] && later[later.len() - 1], "{later:?}");
-    assert!(later[1..later.len() - 1].iter().all(|heard| !heard), "{later:?}");
+    // Beside that, whoever looks for what is due tells of it every two seconds.
+    let looks = started.elapsed().as_secs() as usize / 2 + 1;
+    let between = later[1..later.len() - 1].iter().filter(|heard| **heard).count();
+    assert!(between <= looks.min(later.len() / 2), "{later:?}");
 }
 
 #[tokio::test]

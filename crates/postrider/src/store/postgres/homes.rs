@@ -10,6 +10,7 @@ use tokio_postgres::GenericClient;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use super::refill::steered;
 use super::{Node, PgStore};
 use crate::store::{Place, Result};
 
@@ -107,24 +108,32 @@ pub(super) async fn note_parked(client: &impl GenericClient, parked: &BTreeMap<W
 /// Rows moved by one statement.
 const BATCH: i64 = 5_000;
 
+/// What this node has parked for webhooks whose home is another node's. It goes from one webhook that waits to the next by
+/// the index, and looks at none of the rows of those that are at home.
+const GATHER: &str = "WITH RECURSIVE lanes (webhook) AS ( \
+         (SELECT webhook FROM pending WHERE owner = $1 AND due_at IS NOT NULL ORDER BY webhook LIMIT 1) \
+         UNION ALL \
+         SELECT (SELECT next.webhook FROM pending next \
+                 WHERE next.owner = $1 AND next.webhook > lanes.webhook AND next.due_at IS NOT NULL \
+                 ORDER BY next.webhook LIMIT 1) \
+         FROM lanes WHERE lanes.webhook IS NOT NULL), \
+     strays AS MATERIALIZED ( \
+         SELECT p.place FROM lanes CROSS JOIN LATERAL ( \
+             SELECT h.webhook FROM homes h \
+             WHERE h.webhook = lanes.webhook AND h.owner <> $1 AND h.owner <> 0 OFFSET 0) AS home \
+         CROSS JOIN LATERAL ( \
+             SELECT ctid AS place FROM pending \
+             WHERE owner = $1 AND webhook = home.webhook AND due_at IS NOT NULL ORDER BY n LIMIT $2) AS p LIMIT $2), \
+     moved AS ( \
+         UPDATE pending SET owner = coalesce((SELECT h.owner FROM homes h WHERE h.webhook = pending.webhook), $1) \
+         WHERE ctid = ANY(ARRAY(SELECT place FROM strays)) AND owner + 0 = $1 AND due_at IS NOT NULL \
+         RETURNING owner, webhook) \
+     SELECT owner, webhook, count(*) FROM moved GROUP BY owner, webhook";
+
 /// Moves what this node has parked for webhooks that have their home elsewhere by now. Bounded; `true`: there is more.
 pub(super) async fn gather(store: &PgStore) -> Result<bool> {
     let client = store.reader().await?;
-    let rows = client
-        .query_typed(
-            "WITH strays AS ( \
-                 SELECT p.tenant, p.webhook, p.n, h.owner FROM homes h \
-                 JOIN pending p ON p.owner = $1 AND p.webhook = h.webhook AND p.due_at IS NOT NULL \
-                 WHERE h.owner <> $1 AND h.owner <> 0 LIMIT $2), \
-             moved AS ( \
-                 UPDATE pending p SET owner = s.owner FROM strays s \
-                 WHERE p.tenant = s.tenant AND p.webhook = s.webhook AND p.n = s.n \
-                   AND p.owner = $1 AND p.due_at IS NOT NULL \
-                 RETURNING p.owner, p.webhook) \
-             SELECT owner, webhook, count(*) FROM moved GROUP BY owner, webhook",
-            &[(&store.session(), Type::INT4), (&BATCH, Type::INT8)],
-        )
-        .await?;
+    let rows = steered(&**client, GATHER, &[(&store.session(), Type::INT4), (&BATCH, Type::INT8)]).await?;
     let mut owners: BTreeMap<i32, BTreeSet<WebhookId>> = BTreeMap::new();
     let mut moved = 0;
     for row in rows {

@@ -16,6 +16,7 @@ use crate::ambient::{Ambient as _, System};
 use crate::store::conformance::Backend;
 use crate::store::conformance::world::{World, ok, tenant, webhook};
 use crate::store::postgres::PgStore;
+use crate::store::postgres::homes::gather;
 use crate::store::postgres::nodes::{Pulse, beat};
 use crate::store::postgres::takeover::{Taken, take_over};
 use crate::store::{Notice, RecordedOutcome, Signal, Store};
@@ -382,6 +383,33 @@ async fn lanes_hear_of_every_row_that_is_due_and_once_more_at_the_end() {
     let looks = started.elapsed().as_secs() as usize / 2 + 1;
     let between = later[1..later.len() - 1].iter().filter(|heard| **heard).count();
     assert!(between <= looks.min(later.len() / 2), "{later:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs POSTRIDER_TEST_POSTGRES"]
+async fn what_waits_away_from_home_goes_there_beside_a_great_backlog_at_home() {
+    let database = Database::new();
+    let client = database.client().await;
+    let (here, home) = (database.node("here", LONG).await, database.node("home", LONG).await);
+    here.begin(now()).await.unwrap();
+    home.begin(now()).await.unwrap();
+    let mut signals = home.signals().unwrap();
+    until("listening", async || heard(&here, &mut signals).await).await;
+    // Statistics that know nothing of what comes now, as after every burst.
+    client.batch_execute("ALTER TABLE pending SET (autovacuum_enabled = off); ANALYZE pending").await.unwrap();
+    put_rows(&client, webhook(1).0, here.session(), 1..12_001).await;
+    put_rows(&client, webhook(2).0, here.session(), 20_001..60_001).await;
+    put_rows(&client, webhook(3).0, here.session(), 70_001..70_011).await;
+    put_home(&client, webhook(1).0, home.session()).await;
+    put_home(&client, webhook(2).0, here.session()).await;
+    let mut steps = 1;
+    while gather(&here).await.unwrap() {
+        steps += 1;
+    }
+    // Every second row is held; these end here.
+    assert_eq!((steps, parked_for(&client, home.session()).await), (2, 6_000));
+    assert_eq!(parked_for(&client, here.session()).await, 20_005);
+    next_signal(&mut signals, |signal| matches!(signal, Signal::Wake(woken) if woken == &[webhook(1)])).await;
 }
 
 #[tokio::test]

@@ -126,7 +126,7 @@ impl Objects {
         world.call(&owner, "PUT", "/v1/event-types/t", json!({})).await.expect(200);
         let webhook = world.webhook(&owner).await;
         let event = world.publish(&owner, "t").await;
-        let delivery = world.get(&owner, "/v1/deliveries").await["items"][0]["id"].to_string();
+        let delivery = world.get(&owner, &format!("/v1/events/{event}")).await["deliveries"][0]["id"].to_string();
         let wanted = json!({ "since": "2020-01-01T00:00:00Z" });
         let replay = world.call(&owner, "POST", "/v1/replays", wanted).await.expect(202);
         let receiver = world.receiver(&tenant, "custom").await;

@@ -128,6 +128,8 @@ impl World {
         let app = &self.app;
         let actor = Actor { id: "test".to_owned(), address: None, request_id: None };
         let entry = registry::audit(app, Some(record.tenant_id), &actor, "webhook.updated", record.id, (None, None));
+        // As every change: what another node's notice makes this one read must not be older than this.
+        let _changing = app.catalog.changing(&app.store).await.unwrap();
         app.store.put_webhook(record.clone(), entry).await.unwrap();
         app.catalog.put_webhook(record.clone());
         app.engine.webhook_changed(record.id);

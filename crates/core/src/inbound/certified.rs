@@ -187,7 +187,9 @@ fn signer(setup: &Setup<'_>, is_name: impl Fn(&str) -> bool, now: UnixMs) -> Res
         return Err(Reason::CertificateNotTrusted);
     }
     let pems = Pem::iter_from_buffer(given.pem).take(limits::CERTIFICATES_MAX);
-    let chain: Vec<Vec<u8>> = pems.filter_map(Result::ok).map(|pem| pem.contents).collect();
+    // What is called something else is no certificate, whatever is in it.
+    let certificates = pems.filter_map(Result::ok).filter(|pem| pem.label == "CERTIFICATE");
+    let chain: Vec<Vec<u8>> = certificates.map(|pem| pem.contents).collect();
     let leaf = chain.first().ok_or(Reason::CertificateNotTrusted)?;
     let (_, certificate) = X509Certificate::from_der(leaf).map_err(|_| Reason::CertificateNotTrusted)?;
     let at = ASN1Time::from_timestamp(now.seconds()).map_err(|_| Reason::CertificateNotTrusted)?;

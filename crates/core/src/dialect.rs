@@ -49,7 +49,8 @@ pub struct Envelope<'a> {
     pub external_id: Option<&'a str>,
     pub event_type: &'a str,
     pub occurred_at: UnixMs,
-    pub tenant_id: TenantId,
+    /// `None`: the event is of the partner itself.
+    pub tenant_id: Option<TenantId>,
     pub partner_id: Option<PartnerId>,
     pub webhook_id: WebhookId,
     pub delivery_id: DeliveryId,

@@ -13,11 +13,12 @@ use axum::http::request::Parts;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use ipnet::IpNet;
-use postrider_core::ids::{KeyId, TenantId};
+use postrider_core::ids::{PartnerId, TenantId};
 use postrider_core::signing::Secret;
 use postrider_core::time::UnixMs;
 use ring::digest;
 use subtle::ConstantTimeEq;
+use uuid::Uuid;
 
 use crate::catalog::Catalog;
 use crate::store::{KeyRecord, Role, Scope};
@@ -107,6 +108,50 @@ pub enum Principal {
     Platform,
     /// A tenant's API key.
     Key(Arc<KeyRecord>),
+    /// A signed token.
+    Token(Arc<Token>),
+}
+
+/// What exists for the bearer of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    Platform,
+    /// A partner with all its tenants.
+    Partner(PartnerId),
+    Tenant(TenantId),
+}
+
+/// What a verified token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Who it was issued to: `client_id`, else `sub`.
+    pub subject: Box<str>,
+    pub reach: Reach,
+    pub reads: bool,
+    pub writes: bool,
+}
+
+impl Token {
+    /// As what role of a tenant it counts where that is asked; a token that neither reads nor writes may do nothing.
+    fn role(&self) -> Role {
+        if self.writes { Role::Owner } else { Role::Viewer }
+    }
+
+    /// What its requests are counted under: all tokens of one subject together.
+    fn limited_as(&self) -> Uuid {
+        let (reach, subject) = (format!("{:?}", self.reach), &self.subject);
+        let digest = hash(format!("{reach} {subject}").as_bytes());
+        uuid::Builder::from_random_bytes(digest[..16].try_into().unwrap_or_default()).into_uuid()
+    }
+
+    /// In whose stream the native API acts: a partner in its own.
+    fn tenant(&self) -> Option<TenantId> {
+        match self.reach {
+            Reach::Platform => None,
+            Reach::Partner(partner) => Some(TenantId(partner.0)),
+            Reach::Tenant(tenant) => Some(tenant),
+        }
+    }
 }
 
 impl Principal {
@@ -115,17 +160,24 @@ impl Principal {
         match self {
             Principal::Platform => Scope::Platform,
             Principal::Key(key) => Scope::Tenant(key.tenant_id),
+            Principal::Token(token) => token.tenant().map_or(Scope::Platform, Scope::Tenant),
         }
     }
 
+    /// Whether it may do everything.
     pub fn is_platform(&self) -> bool {
-        matches!(self, Principal::Platform)
+        match self {
+            Principal::Platform => true,
+            Principal::Key(_) => false,
+            Principal::Token(token) => token.reach == Reach::Platform && token.writes,
+        }
     }
 
     pub fn role(&self) -> Role {
         match self {
             Principal::Platform => Role::Owner,
             Principal::Key(key) => key.role,
+            Principal::Token(token) => token.role(),
         }
     }
 
@@ -134,6 +186,7 @@ impl Principal {
         match self {
             Principal::Platform => None,
             Principal::Key(key) => Some(key.tenant_id),
+            Principal::Token(token) => token.tenant(),
         }
     }
 
@@ -142,6 +195,7 @@ impl Principal {
         match self {
             Principal::Platform => true,
             Principal::Key(key) => allows(key.role, &key.scopes, permission),
+            Principal::Token(token) => (token.reads || token.writes) && allows(token.role(), &[], permission),
         }
     }
 
@@ -150,6 +204,7 @@ impl Principal {
         match self {
             Principal::Platform => "admin".to_owned(),
             Principal::Key(key) => key.id.to_string(),
+            Principal::Token(token) => format!("token:{}", token.subject),
         }
     }
 }
@@ -176,7 +231,7 @@ const LIMITER_STATES_MAX: usize = 10_000;
 /// Checks credentials against the configuration.
 pub struct Authenticator {
     admin: [u8; 32],
-    limiter: Option<DefaultKeyedRateLimiter<Option<KeyId>>>,
+    limiter: Option<DefaultKeyedRateLimiter<Option<Uuid>>>,
     clock: DefaultClock,
 }
 
@@ -221,7 +276,8 @@ impl Authenticator {
         let Some(limiter) = &self.limiter else { return Ok(()) };
         let key = match principal {
             Principal::Platform => None,
-            Principal::Key(key) => Some(key.id),
+            Principal::Key(key) => Some(key.id.0),
+            Principal::Token(token) => Some(token.limited_as()),
         };
         let Err(not_until) = limiter.check_key(&key) else { return Ok(()) };
         // Only a refused request pays for the sweep, so the usual one stays a hash look-up.

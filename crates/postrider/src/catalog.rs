@@ -252,7 +252,9 @@ impl Catalog {
         self.maps.read().partners.get(&id).cloned()
     }
 
+    /// With its stream.
     pub fn put_partner(&self, partner: PartnerRecord) {
+        self.put_tenant(TenantRecord::stream_of(&partner));
         self.maps.write().partners.insert(partner.id, Arc::new(partner));
     }
 
@@ -260,9 +262,18 @@ impl Catalog {
         self.maps.read().tenants.get(&id).cloned()
     }
 
-    /// Every tenant, oldest first.
+    /// The stream of `tenant`'s partner ([`TenantRecord::stream_of`]), if it has one and is not that itself.
+    pub fn partner_stream(&self, tenant: &TenantRecord) -> Option<Tenant> {
+        let partner = tenant.partner_id.filter(|_| !tenant.is_stream())?;
+        self.tenant(TenantId(partner.0))
+    }
+
+    /// Every tenant, oldest first; streams of partners are none.
     pub fn tenants(&self) -> Vec<Arc<TenantRecord>> {
-        let mut all: Vec<_> = self.maps.read().tenants.values().map(|tenant| tenant.record.clone()).collect();
+        let maps = self.maps.read();
+        let tenants = maps.tenants.values().map(|tenant| &tenant.record).filter(|record| !record.is_stream());
+        let mut all: Vec<_> = tenants.cloned().collect();
+        drop(maps);
         all.sort_by_key(|tenant| (tenant.created_at, tenant.id));
         all
     }

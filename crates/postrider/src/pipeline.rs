@@ -46,7 +46,7 @@ use self::replay::Replayer;
 use self::shard::{Message, Shard, Shards};
 use self::target::Target;
 use crate::ambient::Ambient;
-use crate::catalog::{Catalog, Webhook};
+use crate::catalog::{self, Catalog, Webhook};
 use crate::egress::Transport;
 use crate::sealing::Sealer;
 use crate::store::{
@@ -263,13 +263,17 @@ impl Engine {
             // Another node may have made the tenant a moment ago.
             self.catalog.sync(&*self.store).await?;
         }
-        let routed = events.into_iter().map(|event| self.route(event)).collect::<Result<Vec<_>, _>>()?;
-        let own_ids: Vec<_> = routed.iter().map(|one| one.event.external_id.clone()).collect();
+        let mut routed = Vec::with_capacity(events.len());
+        for event in events {
+            let (one, for_partner) = self.route(event)?;
+            routed.push(one);
+            routed.extend(for_partner);
+        }
+        let own_ids: Vec<_> = routed.iter().map(|one| (one.event.source, one.event.external_id.clone())).collect();
         let accepted = self.accept(routed).await?;
-        let published = accepted.into_iter().zip(own_ids).map(|(slot, own_id)| match slot {
-            Accepted::New { id, .. } => {
-                Published { id: own_id.map_or_else(|| id.to_string(), String::from), repeat: false }
-            }
+        let of_publisher = accepted.into_iter().zip(own_ids).filter(|(_, (source, _))| *source != Source::Partner);
+        let published = of_publisher.map(|(slot, (_, own_id))| match slot {
+            Accepted::New { id, .. } => Published { id: store::outer_id(id, own_id.as_deref()), repeat: false },
             Accepted::Repeat { id, external_id } => {
                 Published { id: store::outer_id(id, external_id.as_deref()), repeat: true }
             }
@@ -277,11 +281,11 @@ impl Engine {
         Ok(published.collect())
     }
 
-    /// Decides whom an event goes to.
-    fn route(&self, event: Publish) -> Result<Routed, PublishError> {
+    /// Decides whom an event goes to; what of it goes to the stream of the tenant's partner comes second.
+    fn route(&self, event: Publish) -> Result<(Routed, Option<Routed>), PublishError> {
         let tenant = self.catalog.tenant(event.tenant_id).ok_or(PublishError::UnknownTenant)?;
         let webhooks = fanout::subscribed(&tenant, &event.event_type, &event.data);
-        let event = NewEvent {
+        let mut event = NewEvent {
             tenant_id: event.tenant_id,
             event_type: event.event_type,
             occurred_at: event.occurred_at,
@@ -297,7 +301,30 @@ impl Engine {
             received: None,
             releases: None,
         };
-        Ok(Routed { event, webhooks, trigger: Trigger::Event, watcher: None })
+        let for_partner = self.for_partner(&tenant, &mut event);
+        Ok((Routed { event, webhooks, trigger: Trigger::Event, watcher: None }, for_partner))
+    }
+
+    /// The event in the stream of the tenant's partner, if one of the partner's webhooks wants it. It is accepted in the
+    /// same transaction; both streams know it by one id, and recognise its repeats.
+    fn for_partner(&self, tenant: &catalog::Tenant, event: &mut NewEvent) -> Option<Routed> {
+        let stream = self.catalog.partner_stream(&tenant.record)?;
+        let webhooks = fanout::subscribed(&stream, &event.event_type, &event.data);
+        if webhooks.is_empty() {
+            return None;
+        }
+        let fresh = || store::shared_id(EventId::from_random(self.ambient.random()));
+        let id = event.external_id.get_or_insert_with(fresh).clone();
+        let event = NewEvent {
+            tenant_id: stream.record.id,
+            external_id: Some(store::partners_id(event.tenant_id, &id)),
+            // An arrow cannot be part of a key that is given, so these keys cannot meet those of the partner's own events.
+            idempotency_key: event.idempotency_key.as_ref().map(|key| format!("{}→{key}", event.tenant_id.0).into()),
+            source: Source::Partner,
+            entropy: u64::from_le_bytes(self.ambient.random()),
+            ..event.clone()
+        };
+        Some(Routed { event, webhooks, trigger: Trigger::Event, watcher: None })
     }
 
     async fn accept(&self, events: Vec<Routed>) -> Result<Vec<Accepted>, PublishError> {

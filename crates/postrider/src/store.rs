@@ -18,6 +18,7 @@
 //! others bring about is told by [`Store::signals`]; how long this node may go on sending, by [`Store::lease`]. A
 //! store of one process needs none of this and keeps the methods' defaults.
 
+pub mod chain;
 pub(crate) mod codes;
 pub(crate) mod day;
 pub mod histogram;
@@ -225,6 +226,7 @@ pub trait Store: Send + Sync + Debug + 'static {
         Ok(())
     }
     async fn unlock_configuration(&self) {}
+    /// Inserts or replaces it, with its stream ([`TenantRecord::stream_of`]).
     async fn put_partner(&self, partner: PartnerRecord, audit: AuditEntry) -> Result<()>;
     async fn partners(&self, page: Page) -> Result<Listed<PartnerRecord>>;
     async fn partner(&self, id: PartnerId) -> Result<Option<PartnerRecord>>;
@@ -241,6 +243,8 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// Deletes the webhook; its pending deliveries are left for [`Store::cancel_pending`].
     async fn delete_webhook(&self, id: WebhookId, audit: AuditEntry) -> Result<bool>;
     async fn audit_log(&self, query: AuditQuery) -> Result<Listed<AuditRecord>>;
+    /// The log from the entry after `after` on, oldest first, at most `limit`.
+    async fn audit_chain(&self, after: i64, limit: usize) -> Result<Vec<AuditRecord>>;
     /// Appends an entry that belongs to no other change.
     async fn audit(&self, entry: AuditEntry) -> Result<()>;
 

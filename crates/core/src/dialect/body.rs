@@ -112,7 +112,10 @@ impl Part {
             Part::EventId => write_text(event_id, body),
             Part::EventType => write_text(envelope.event_type, body),
             Part::OccurredAt => write_time(profile.seconds, envelope.occurred_at, body),
-            Part::TenantId => write_id(profile.ids, envelope.tenant_id.0, profile.ids.tenant_prefix(), body),
+            Part::TenantId => match envelope.tenant_id {
+                Some(id) => write_id(profile.ids, id.0, profile.ids.tenant_prefix(), body),
+                None => body.extend_from_slice(b"null"),
+            },
             Part::PartnerId => match envelope.partner_id {
                 Some(id) => write_id(profile.ids, id.0, PartnerId::PREFIX, body),
                 None => body.extend_from_slice(b"null"),

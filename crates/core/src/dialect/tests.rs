@@ -16,7 +16,7 @@ fn envelope(data: &str) -> Envelope<'_> {
         external_id: None,
         event_type: "user.created",
         occurred_at: UnixMs(1_699_999_999_123),
-        tenant_id: TenantId(UUID),
+        tenant_id: Some(TenantId(UUID)),
         partner_id: Some(PartnerId(UUID)),
         webhook_id: WebhookId(UUID),
         delivery_id: DeliveryId(4_503_599_627_370_497),

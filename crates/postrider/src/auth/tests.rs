@@ -75,7 +75,7 @@ fn a_role_has_what_those_below_it_have_and_scopes_only_take_away() {
 
 fn key(name: &str) -> KeyRecord {
     KeyRecord {
-        id: KeyId::from_random(hash(name.as_bytes())[..16].try_into().unwrap()),
+        id: postrider_core::ids::KeyId::from_random(hash(name.as_bytes())[..16].try_into().unwrap()),
         tenant_id: TenantId::from_random([1; 16]),
         name: name.to_owned(),
         role: Role::Owner,

@@ -13,7 +13,7 @@ use super::lane::Queued;
 use super::target::Target;
 use crate::ambient::Ambient;
 use crate::egress::{Request, Sent, Transport};
-use crate::store::{self, Job, Source};
+use crate::store::{Job, Source};
 use crate::telemetry::traces;
 
 /// W3C Trace Context: the publisher's trace goes on at the endpoint.
@@ -33,12 +33,13 @@ pub(crate) fn request(target: &Target, job: &Job, now: UnixMs) -> Result<Request
         target.url.clone().map_err(|refused| AttemptError { class: ErrorClass::RefusedByPolicy, detail: refused.0 })?;
     let event = &*job.event;
     let attempt = job.progress.attempts + 1;
+    let shown = event.shown(target.partner_id);
     let envelope = Envelope {
-        event_id: event.id,
-        external_id: store::own_id(event.external_id.as_deref()),
+        event_id: shown.event_id,
+        external_id: shown.external_id,
         event_type: &event.event_type,
         occurred_at: event.occurred_at,
-        tenant_id: event.tenant_id,
+        tenant_id: shown.tenant_id,
         partner_id: target.partner_id,
         webhook_id: job.webhook_id,
         delivery_id: job.delivery_id,

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::{Patch, Rejection, Result, audit, check_name, check_text, view};
 use crate::app::App;
 use crate::schemas;
-use crate::store::{Actor, PartnerRecord, TenantRecord};
+use crate::store::{Actor, PartnerRecord, TenantRecord, TenantSettings};
 
 /// What may be said of a tenant.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
@@ -54,6 +54,7 @@ pub async fn create(app: &App, change: TenantChange, actor: &Actor) -> Result<Te
         partner_id: None,
         external_id: None,
         dialect: Dialect::default(),
+        settings: TenantSettings::default(),
         created_at: now,
         updated_at: now,
     };
@@ -67,7 +68,7 @@ pub async fn create(app: &App, change: TenantChange, actor: &Actor) -> Result<Te
 
 pub async fn change(app: &App, id: TenantId, change: TenantChange, actor: &Actor) -> Result<TenantRecord> {
     let _changing = app.catalog.changing(&app.store).await?;
-    let before = app.catalog.tenant(id).ok_or(Rejection::NotFound("tenant"))?.record;
+    let before = get(app, id)?;
     let mut tenant = TenantRecord::clone(&before);
     apply(app, change, &mut tenant)?;
     tenant.updated_at = app.ambient.now();
@@ -81,7 +82,7 @@ pub async fn change(app: &App, id: TenantId, change: TenantChange, actor: &Actor
 /// Deletes a tenant with its webhooks, keys, event types and pending deliveries.
 pub async fn delete(app: &App, id: TenantId, actor: &Actor) -> Result<()> {
     let _changing = app.catalog.changing(&app.store).await?;
-    let before = app.catalog.tenant(id).ok_or(Rejection::NotFound("tenant"))?.record;
+    let before = get(app, id)?;
     // The entry belongs to the platform: the tenant that could read it is gone.
     let entry = audit(app, None, actor, "tenant.deleted", id, (view(&*before), None));
     if !app.store.delete_tenant(id, entry).await? {
@@ -116,7 +117,8 @@ fn apply(app: &App, change: TenantChange, tenant: &mut TenantRecord) -> Result<(
     Ok(())
 }
 
-/// The tenant, if it exists.
+/// The tenant, if it exists and is no partner's stream.
 pub fn get(app: &App, id: TenantId) -> Result<Arc<TenantRecord>> {
-    app.catalog.tenant(id).map(|tenant| tenant.record).ok_or(Rejection::NotFound("tenant"))
+    let found = app.catalog.tenant(id).map(|tenant| tenant.record);
+    found.filter(|tenant| !tenant.is_stream()).ok_or(Rejection::NotFound("tenant"))
 }

@@ -150,6 +150,8 @@ macro_rules! suite {
             a_deleted_tenant_takes_its_own_with_it,
             deleting_what_is_not_there_says_so_and_is_not_audited,
             every_change_is_audited_in_order,
+            each_entry_of_the_audit_log_is_linked_to_the_one_before,
+            entries_that_are_appended_at_once_make_one_chain,
             the_audit_log_is_filtered_and_paged,
             partners_are_paged,
             an_idempotent_reply_is_claimed_once_and_told_again,

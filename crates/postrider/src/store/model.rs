@@ -41,6 +41,10 @@ pub enum Source {
     Test,
     /// A request that one of the tenant's receivers has accepted.
     Received,
+    /// In the stream of a partner: an event of one of its tenants.
+    Partner,
+    /// What Postrider itself has to tell of webhooks and deliveries.
+    System,
 }
 
 /// An accepted event as the pipeline needs it: shared by its deliveries, payload once.
@@ -66,21 +70,72 @@ impl EventBody {
     pub fn payload_bytes(&self) -> usize {
         self.data.len() + raw_bytes(self.raw.as_ref())
     }
+
+    /// As receivers are told of it.
+    ///
+    /// `partner`: of the tenant that the event is in; its stream has its id.
+    pub fn shown(&self, partner: Option<PartnerId>) -> Shown<'_> {
+        let known_as = self.external_id.as_deref();
+        let (tenant_id, known_as) = match known_as.and_then(of_partners_tenant) {
+            Some((tenant, id)) => (Some(tenant), Some(id)),
+            None => (Some(self.tenant_id).filter(|id| partner.is_none_or(|partner| partner.0 != id.0)), known_as),
+        };
+        let event_id = known_as.and_then(shared_from).unwrap_or(self.id);
+        Shown { tenant_id, event_id, external_id: own_id(known_as) }
+    }
+}
+
+/// What names an event to receivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown<'a> {
+    /// The tenant that it is of; `None`: it is of a partner.
+    pub tenant_id: Option<TenantId>,
+    pub event_id: EventId,
+    /// The id that the publisher chose.
+    pub external_id: Option<&'a str>,
+}
+
+// An external id is what repeats an event: what its publisher has chosen, or one of the following, which have characters
+// that publishers' own ids never have.
+//
+// - `<webhook>/<id>`: a received event; nobody outside needs to know it.
+// - `~<uuid>`: an event of two streams, which know it by this id and not by its numbers in either.
+// - `<tenant>><id>`: in a partner's stream, an event that its tenant knows as `id` (chosen, or of the form before).
+
+/// An external id for an event that has none and is in two streams.
+pub fn shared_id(id: EventId) -> Box<str> {
+    format!("~{}", id.0.simple()).into()
+}
+
+fn shared_from(external_id: &str) -> Option<EventId> {
+    Some(EventId(external_id.strip_prefix('~')?.parse().ok()?))
+}
+
+/// The external id, in its partner's stream, of an event that its tenant knows as `id`.
+pub fn partners_id(tenant: TenantId, id: &str) -> Box<str> {
+    format!("{}>{id}", tenant.0.simple()).into()
+}
+
+fn of_partners_tenant(external_id: &str) -> Option<(TenantId, &str)> {
+    let (tenant, id) = external_id.split_once('>').filter(|(tenant, _)| !tenant.contains('/'))?;
+    Some((TenantId(tenant.parse().ok()?), id))
+}
+
+/// The id under which an event is known outside, where its external id is `external_id`.
+pub fn outer_id(id: EventId, external_id: Option<&str>) -> String {
+    match own_id(external_id) {
+        Some(own) => own.to_owned(),
+        None => external_id.and_then(shared_from).unwrap_or(id).to_string(),
+    }
+}
+
+/// The id that the publisher chose, of the kinds that `external_id` may hold.
+pub fn own_id(external_id: Option<&str>) -> Option<&str> {
+    external_id.filter(|id| !id.contains(['/', '>', '~']))
 }
 
 fn raw_bytes(raw: Option<&RawBody>) -> usize {
     raw.and_then(|raw| raw.body.as_ref()).map_or(0, Bytes::len)
-}
-
-/// The id under which an event is known outside: the publisher's own, else ours. That of a received event says only
-/// what repeats it, which is nobody's business; it has a '/', which publishers' own ids never have.
-pub fn outer_id(id: EventId, external_id: Option<&str>) -> String {
-    own_id(external_id).map_or_else(|| id.to_string(), str::to_owned)
-}
-
-/// The id that the publisher chose, of the two kinds that `external_id` may hold (see [`outer_id`]).
-pub fn own_id(external_id: Option<&str>) -> Option<&str> {
-    external_id.filter(|id| !id.contains('/'))
 }
 
 /// The body of a received request, as it goes to who gets it byte for byte.
@@ -644,8 +699,57 @@ pub struct TenantRecord {
     pub external_id: Option<String>,
     /// Default dialect of its webhooks.
     pub dialect: Dialect,
+    pub settings: TenantSettings,
     pub created_at: UnixMs,
     pub updated_at: UnixMs,
+}
+
+impl TenantRecord {
+    /// The stream of a partner: a tenant in all but name, which has the id of its partner. Events of the partner's tenants
+    /// are events of this stream, too, if one of its webhooks wants them.
+    pub fn stream_of(partner: &PartnerRecord) -> TenantRecord {
+        TenantRecord {
+            id: TenantId(partner.id.0),
+            name: partner.name.clone(),
+            partner_id: Some(partner.id),
+            external_id: None,
+            dialect: Dialect::default(),
+            settings: TenantSettings::default(),
+            created_at: partner.created_at,
+            updated_at: partner.created_at,
+        }
+    }
+
+    /// Whether it is the stream of a partner and no tenant.
+    pub fn is_stream(&self) -> bool {
+        self.partner_id.is_some_and(|partner| partner.0 == self.id.0)
+    }
+}
+
+/// What is decided for each tenant; kept as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TenantSettings {
+    /// What becomes of events that do not fit the schema of their type.
+    pub validation: Validation,
+    /// Events accepted per second, over all nodes together; `None`: not limited.
+    pub events_per_second: Option<u32>,
+    /// Events accepted per UTC day; `None`: not limited.
+    pub events_per_day: Option<u64>,
+    /// Webhooks at a time; `None`: as many as the limits of the deployment allow.
+    pub webhooks_max: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Validation {
+    /// Schemas only describe.
+    #[default]
+    Off,
+    /// Accepted, and the answer says what does not fit.
+    Warn,
+    /// Refused.
+    Enforce,
 }
 
 /// What a key or user may do within its tenant. Ordered: each includes the ones before it.
@@ -742,6 +846,8 @@ pub struct AuditRecord {
     /// Position in the log; the cursor.
     pub number: i64,
     pub entry: AuditEntry,
+    /// The entry's link of the chain (see [`chain`](super::chain)); `None`: written by a version that knew none.
+    pub hash: Option<[u8; 32]>,
 }
 
 #[derive(Clone, Debug)]

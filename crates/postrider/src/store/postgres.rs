@@ -482,6 +482,10 @@ impl Store for PgStore {
         self.call(audit::log(self, query)).await
     }
 
+    async fn audit_chain(&self, after: i64, limit: usize) -> Result<Vec<AuditRecord>> {
+        self.call(audit::chain(self, after, limit)).await
+    }
+
     async fn audit(&self, entry: AuditEntry) -> Result<()> {
         self.call(audit::append_alone(self, entry)).await
     }

@@ -421,6 +421,10 @@ impl Store for SqliteStore {
         self.read(move |conn| audit::log(conn, &query)).await
     }
 
+    async fn audit_chain(&self, after: i64, limit: usize) -> Result<Vec<AuditRecord>> {
+        self.read(move |conn| audit::chain(conn, after, limit)).await
+    }
+
     async fn audit(&self, entry: AuditEntry) -> Result<()> {
         self.write(1, move |session| audit::append(&session.conn, &entry)).await
     }

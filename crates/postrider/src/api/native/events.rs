@@ -181,7 +181,13 @@ pub(super) async fn event(call: &Call, name: &str) -> Result<Option<EventRecord>
     {
         return Ok(Some(event));
     }
-    Ok(store.event(call.scope(), &EventKey::External(name.to_owned())).await?)
+    if let Some(event) = store.event(call.scope(), &EventKey::External(name.to_owned())).await? {
+        return Ok(Some(event));
+    }
+    match name.parse::<EventId>() {
+        Ok(id) => Ok(store.event(call.scope(), &EventKey::External(store::shared_id(id).into())).await?),
+        Err(_) => Ok(None),
+    }
 }
 
 async fn get(call: Call) -> Result<Reply> {

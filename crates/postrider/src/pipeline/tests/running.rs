@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use postrider_core::delivery::{AttemptError, DeliveryStatus, ErrorClass, Response};
 use postrider_core::dialect::Dialect;
 use postrider_core::egress_policy::EgressPolicy;
-use postrider_core::ids::{AuditId, ReplayId, TenantId, WebhookId};
+use postrider_core::ids::{AuditId, PartnerId, ReplayId, TenantId, WebhookId};
 use postrider_core::signing::{Secret, WebhookSecrets, secret_from_random, verify};
 use postrider_core::subscription::Subscriptions;
 use postrider_core::time::UnixMs;
@@ -27,8 +27,8 @@ use crate::pipeline::{ByHand, Engine, Options, Parts, Publish, PublishError, Pub
 use crate::sealing::Sealer;
 use crate::store::conformance::{self, Backend};
 use crate::store::{
-    Actor, AuditEntry, DeliveryQuery, DeliveryRecord, Page, ReplaySelect, ReplayStatus, ReplayTargets, Scope, Store,
-    TenantRecord, WebhookRecord,
+    self, Actor, AuditEntry, DeliveryQuery, DeliveryRecord, Page, PartnerRecord, ReplaySelect, ReplayStatus,
+    ReplayTargets, Scope, Source, Store, TenantRecord, TenantSettings, WebhookRecord,
 };
 
 /// Endpoints that answer what they are told to, 200 otherwise, and keep what they got.
@@ -86,6 +86,7 @@ impl Running {
             partner_id: None,
             external_id: None,
             dialect: Dialect::Standard,
+            settings: TenantSettings::default(),
             created_at: now,
             updated_at: now,
         };
@@ -128,6 +129,28 @@ impl Running {
     }
 
     async fn webhook(&self, change: impl FnOnce(&mut WebhookSpec)) -> (WebhookId, Secret) {
+        self.webhook_of(self.tenant, change).await
+    }
+
+    /// Gives the tenant a partner; the partner's stream.
+    async fn partner(&self) -> TenantId {
+        let now = self.ambient.now();
+        let partner = PartnerRecord {
+            id: PartnerId::from_random(self.ambient.random()),
+            name: "Reseller".into(),
+            created_at: now,
+        };
+        self.store.put_partner(partner.clone(), audit(&*self.ambient)).await.unwrap();
+        let tenant = (*self.catalog.tenant(self.tenant).unwrap().record).clone();
+        let tenant = TenantRecord { partner_id: Some(partner.id), ..tenant };
+        self.store.put_tenant(tenant.clone(), audit(&*self.ambient)).await.unwrap();
+        self.catalog.put_tenant(tenant);
+        let stream = TenantId(partner.id.0);
+        self.catalog.put_partner(partner);
+        stream
+    }
+
+    async fn webhook_of(&self, owner: TenantId, change: impl FnOnce(&mut WebhookSpec)) -> (WebhookId, Secret) {
         let id = WebhookId::from_random(self.ambient.random());
         let current = secret_from_random(self.ambient.random());
         let secrets = serde_json::to_vec(&WebhookSecrets { current: current.clone(), previous: None }).unwrap();
@@ -139,7 +162,7 @@ impl Running {
         let now = self.ambient.now();
         let record = WebhookRecord {
             id,
-            tenant_id: self.tenant,
+            tenant_id: owner,
             spec,
             status: WebhookStatus::Active,
             disabled_reason: None,
@@ -185,8 +208,12 @@ impl Running {
     }
 
     async fn deliveries(&self) -> Vec<DeliveryRecord> {
+        self.deliveries_in(Scope::Tenant(self.tenant)).await
+    }
+
+    async fn deliveries_in(&self, scope: Scope) -> Vec<DeliveryRecord> {
         let query = DeliveryQuery {
-            scope: Scope::Tenant(self.tenant),
+            scope,
             webhook_id: None,
             event_id: None,
             event_type: None,
@@ -414,4 +441,80 @@ async fn a_bulk_replay_sends_every_match_once_more() {
     assert_eq!((done.status, done.done, done.queued), (ReplayStatus::Finished, 60, 60));
     let got = running.endpoints.got.lock();
     assert_eq!(got.iter().filter(|request| request.headers.contains_key("webhook-replay-id")).count(), 60);
+}
+
+/// The body of the only request to `webhook`.
+fn body_of(running: &Running, webhook: WebhookId) -> serde_json::Value {
+    let got = running.endpoints.got.lock();
+    let to_it: Vec<_> = got.iter().filter(|request| request.webhook_id == webhook).collect();
+    assert_eq!(to_it.len(), 1, "{to_it:?}");
+    serde_json::from_slice(&to_it[0].body).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_goes_to_the_partners_webhooks_too_under_one_id() {
+    let running = Running::start().await;
+    let stream = running.partner().await;
+    let (own, _) = running.webhook(|_| {}).await;
+    let (partners, _) = running.webhook_of(stream, |spec| spec.events = Subscriptions(vec!["order.*".into()])).await;
+    let published = running.publish("order.paid").await;
+    running.arrivals(2).await;
+    let (to_own, to_partner) = (body_of(&running, own), body_of(&running, partners));
+    assert_eq!(to_own["id"], published.id);
+    assert_eq!(to_partner, to_own, "id, tenant and data");
+    assert_eq!(to_own["tenant_id"], running.tenant.to_string());
+
+    // Each stream has its own delivery; neither sees the other's.
+    let of_partner = running.deliveries_in(Scope::Tenant(stream)).await;
+    assert_eq!(of_partner.iter().map(|one| one.webhook_id).collect::<Vec<_>>(), [partners]);
+    assert_eq!(running.deliveries().await.iter().map(|one| one.webhook_id).collect::<Vec<_>>(), [own]);
+    let event = running.store.event(Scope::Tenant(stream), &store::EventKey::Id(of_partner[0].event_id)).await.unwrap();
+    assert_eq!(event.unwrap().event.source, Source::Partner);
+
+    // What none of the partner's webhooks wants does not enter its stream.
+    running.publish("user.created").await;
+    running.arrivals(3).await;
+    assert_eq!(running.deliveries_in(Scope::Tenant(stream)).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_is_one_in_the_partners_stream_too_and_equal_ids_of_two_tenants_are_not() {
+    let running = Running::start().await;
+    let stream = running.partner().await;
+    let (partners, _) = running.webhook_of(stream, |_| {}).await;
+    let chosen = Publish { external_id: Some("order-7".into()), ..running.event("order.paid") };
+    let keyed = Publish { idempotency_key: Some("k".into()), ..running.event("order.paid") };
+    for event in [&chosen, &chosen, &keyed, &keyed] {
+        running.engine.publish(vec![event.clone()]).await.unwrap();
+    }
+    let other = TenantId::from_random(running.ambient.random());
+    let record = (*running.catalog.tenant(running.tenant).unwrap().record).clone();
+    let record = TenantRecord { id: other, ..record };
+    running.store.put_tenant(record.clone(), audit(&*running.ambient)).await.unwrap();
+    running.catalog.put_tenant(record);
+    for event in [chosen, keyed] {
+        let published = running.engine.publish(vec![Publish { tenant_id: other, ..event }]).await.unwrap();
+        assert!(!published[0].repeat);
+    }
+    running.arrivals(4).await;
+    let of_partner = running.deliveries_in(Scope::Tenant(stream)).await;
+    assert_eq!(of_partner.len(), 4, "two of each tenant");
+    let got = running.endpoints.got.lock();
+    let bodies = got.iter().filter(|request| request.webhook_id == partners);
+    let bodies: Vec<serde_json::Value> = bodies.map(|request| serde_json::from_slice(&request.body).unwrap()).collect();
+    assert_eq!(bodies.iter().filter(|body| body["id"] == "order-7").count(), 2);
+    assert_eq!(bodies.iter().filter(|body| body["tenant_id"] == other.to_string()).count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_of_the_partner_itself_is_of_no_tenant() {
+    let running = Running::start().await;
+    let stream = running.partner().await;
+    let (own, _) = running.webhook(|_| {}).await;
+    let (partners, _) = running.webhook_of(stream, |_| {}).await;
+    let event = Publish { tenant_id: stream, ..running.event("partner.updated") };
+    running.engine.publish(vec![event]).await.unwrap();
+    running.arrivals(1).await;
+    assert_eq!(body_of(&running, partners)["tenant_id"], serde_json::Value::Null);
+    assert!(running.endpoints.got.lock().iter().all(|request| request.webhook_id != own));
 }

@@ -10,16 +10,17 @@ use super::world::*;
 use crate::store::*;
 
 fn partner_record(world: &World, number: u8) -> PartnerRecord {
-    PartnerRecord { id: PartnerId::from_random([number; 16]), name: format!("P{number}"), created_at: world.now }
+    PartnerRecord { id: PartnerId::from_random([200 + number; 16]), name: format!("P{number}"), created_at: world.now }
 }
 
 fn tenant_record(world: &World, number: u8) -> TenantRecord {
     TenantRecord {
         id: tenant(number),
         name: format!("T{number}"),
-        partner_id: Some(PartnerId::from_random([1; 16])),
+        partner_id: Some(PartnerId::from_random([201; 16])),
         external_id: Some(format!("ext-{number}")),
         dialect: Dialect::Athenty,
+        settings: TenantSettings { events_per_day: Some(number.into()), ..TenantSettings::default() },
         created_at: world.now,
         updated_at: world.now,
     }
@@ -101,7 +102,8 @@ pub(crate) async fn what_was_put_is_the_configuration_after_a_restart(mut world:
     found.event_types.sort_by_key(|event_type| event_type.tenant_id);
     found.webhooks.sort_by_key(|webhook| webhook.id);
     assert_eq!(found.partners, [partner_record(&world, 1)]);
-    assert_eq!(found.tenants, [1, 2].map(|number| tenant_record(&world, number)));
+    let stream = TenantRecord::stream_of(&partner_record(&world, 1));
+    assert_eq!(found.tenants, [stream, tenant_record(&world, 1), tenant_record(&world, 2)]);
     assert_eq!(found.keys, [1, 2].map(|number| key_record(&world, number)));
     assert_eq!(found.event_types, [None, Some(1), Some(2)].map(|owner| event_type_record(&world, owner)));
     assert_eq!(found.webhooks, [1, 2].map(|number| webhook_record(&world, number, number)));
@@ -144,8 +146,10 @@ pub(crate) async fn putting_again_replaces(mut world: World) {
     store.put_tenant(freed.clone(), entry()).await.unwrap();
 
     let found = store.configuration().await.unwrap();
+    let stream = found.tenants.iter().find(|tenant| tenant.is_stream()).unwrap();
+    assert_eq!((stream.id.0, stream.name.as_str()), (partner.id.0, "New"));
     assert_eq!(found.partners, [partner]);
-    assert!(found.tenants.contains(&changed) && found.tenants.contains(&freed) && found.tenants.len() == 2);
+    assert!(found.tenants.contains(&changed) && found.tenants.contains(&freed) && found.tenants.len() == 3);
     assert!(found.webhooks.contains(&hook) && found.webhooks.len() == 2);
     assert!(found.keys.iter().any(|found| found.id == key.id && found.role == Role::Owner && found.scopes.is_empty()));
     assert!(found.event_types.contains(&event_type) && found.event_types.len() == 3);
@@ -175,7 +179,8 @@ pub(crate) async fn a_deleted_tenant_takes_its_own_with_it(mut world: World) {
     let stays = world.park(tenant(2), &[webhook(2)]).await;
     assert!(world.store().delete_tenant(tenant(1), world.audit(None, "tenant.deleted")).await.unwrap());
     let found = world.store().configuration().await.unwrap();
-    assert_eq!(found.tenants.iter().map(|tenant| tenant.id).collect::<Vec<_>>(), [tenant(2)]);
+    let left: Vec<_> = found.tenants.iter().filter(|tenant| !tenant.is_stream()).map(|tenant| tenant.id).collect();
+    assert_eq!(left, [tenant(2)]);
     assert_eq!(found.keys.iter().map(|key| key.tenant_id).collect::<Vec<_>>(), [tenant(2)]);
     assert_eq!(found.webhooks.iter().map(|webhook| webhook.tenant_id).collect::<Vec<_>>(), [tenant(2)]);
     assert!(found.event_types.iter().all(|event_type| event_type.tenant_id != Some(tenant(1))));
@@ -219,6 +224,50 @@ pub(crate) async fn every_change_is_audited_in_order(mut world: World) {
     let expected = [&["partner.created"][..], &of_tenant, &of_tenant, &["event_type.put", "delivery.retried"]].concat();
     assert_eq!(actions, expected);
     assert!(log.windows(2).all(|pair| pair[0].number > pair[1].number));
+}
+
+pub(crate) async fn each_entry_of_the_audit_log_is_linked_to_the_one_before(mut world: World) {
+    fill(&world).await;
+    let mut odd = world.audit(Some(tenant(2)), "odd\u{7f}");
+    odd.actor.address = Some("2001:db8::1".parse().unwrap());
+    odd.actor.request_id = Some("\"\\".into());
+    odd.before = Some(serde_json::json!({ "b": 1.5e300, "a": [null, -0.0, 9_007_199_254_740_993_u64, "ü\u{1f600}"] }));
+    world.store().audit(odd.clone()).await.unwrap();
+    world.crash().await;
+    world.store().audit(world.audit(None, "after the restart")).await.unwrap();
+
+    let mut all = Vec::new();
+    loop {
+        let after = all.last().map_or(0, |record: &AuditRecord| record.number);
+        let more = world.store().audit_chain(after, 4).await.unwrap();
+        if more.is_empty() {
+            break;
+        }
+        all.extend(more);
+    }
+    let mut listed = world.store().audit_log(all_audit(Scope::Platform)).await.unwrap().items;
+    listed.reverse();
+    assert_eq!(all, listed);
+    assert_eq!(all[all.len() - 2].entry, odd);
+    let mut last = chain::START;
+    for record in &all {
+        last = chain::link(&last, &record.entry);
+        assert_eq!(record.hash, Some(last), "{record:?}");
+    }
+}
+
+pub(crate) async fn entries_that_are_appended_at_once_make_one_chain(world: World) {
+    let append = (0..40).map(|number| world.store().audit(world.audit(None, &format!("entry {number}"))));
+    for appended in futures_util::future::join_all(append).await {
+        appended.unwrap();
+    }
+    let all = world.store().audit_chain(0, 1_000).await.unwrap();
+    assert_eq!(all.iter().filter(|record| record.entry.action.starts_with("entry ")).count(), 40);
+    let mut last = chain::START;
+    for record in &all {
+        last = chain::link(&last, &record.entry);
+        assert_eq!(record.hash, Some(last), "{}", record.entry.action);
+    }
 }
 
 pub(crate) async fn the_audit_log_is_filtered_and_paged(mut world: World) {

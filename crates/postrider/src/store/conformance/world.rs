@@ -158,6 +158,7 @@ impl World {
             partner_id: None,
             external_id: None,
             dialect: postrider_core::dialect::Dialect::Standard,
+            settings: TenantSettings::default(),
             created_at: self.now,
             updated_at: self.now,
         };

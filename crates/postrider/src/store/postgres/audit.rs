@@ -2,42 +2,71 @@
 
 use anyhow::Context as _;
 use postrider_core::ids::{AuditId, TenantId};
+use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 use super::PgStore;
 use super::paging::{Looked, Pager};
-use super::row::{clean, maybe_clean, maybe_json_at, time_at};
-use crate::store::{Actor, AuditEntry, AuditQuery, AuditRecord, Listed, Result, Scope};
+use super::row::{clean, maybe_json_at, time_at};
+use crate::store::{Actor, AuditEntry, AuditQuery, AuditRecord, Listed, Result, Scope, chain as links};
 
-const APPEND: &str = "INSERT INTO audit_log (id, at, tenant, actor, address, request_id, action, target, before, after) \
-                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+const APPEND: &str = "INSERT INTO audit_log (id, at, tenant, actor, address, request_id, action, target, before, after, \
+                          hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+/// Held from reading the last hash until commit.
+const LOCK: i64 = 7_305_790_000_003;
+const LAST: &str = "SELECT hash FROM audit_log WHERE hash IS NOT NULL ORDER BY number DESC LIMIT 1";
 
-/// Appends the entry in the transaction of what it tells of.
-pub(super) async fn append(client: &impl GenericClient, entry: &AuditEntry) -> Result<()> {
+/// Appends the entry in the transaction of what it tells of, as the last thing that the transaction does: others wait
+/// for their turn to append.
+pub(super) async fn append(tx: &tokio_postgres::Transaction<'_>, entry: &AuditEntry) -> Result<()> {
+    let entry = &cleaned(entry);
+    tx.execute_typed("SELECT pg_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)]).await?;
+    let last = tx.query_typed_opt(LAST, &[]).await?.map(|row| hash_at(&row, 0)).transpose()?.flatten();
+    let hash = links::link(&last.unwrap_or(links::START), entry);
     let json = |value: &Option<serde_json::Value>| value.as_ref().map(ToString::to_string);
     let address = entry.actor.address.map(|address| address.to_string());
-    let request_id = maybe_clean(entry.actor.request_id.as_deref());
-    let parameters: [(&(dyn ToSql + Sync), Type); 10] = [
+    let parameters: [(&(dyn ToSql + Sync), Type); 11] = [
         (&entry.id.0, Type::UUID),
         (&entry.at.0, Type::INT8),
         (&entry.tenant_id.map(|tenant| tenant.0), Type::UUID),
-        (&clean(&entry.actor.id), Type::TEXT),
+        (&entry.actor.id, Type::TEXT),
         (&address, Type::TEXT),
-        (&request_id, Type::TEXT),
-        (&clean(&entry.action), Type::TEXT),
-        (&clean(&entry.target), Type::TEXT),
+        (&entry.actor.request_id, Type::TEXT),
+        (&entry.action, Type::TEXT),
+        (&entry.target, Type::TEXT),
         (&json(&entry.before), Type::TEXT),
         (&json(&entry.after), Type::TEXT),
+        (&hash.as_slice(), Type::BYTEA),
     ];
-    client.execute_typed(APPEND, &parameters).await?;
+    tx.execute_typed(APPEND, &parameters).await?;
     Ok(())
 }
 
-pub(super) async fn append_alone(store: &PgStore, entry: AuditEntry) -> Result<()> {
-    append(&**store.reader().await?, &entry).await
+/// As it can be stored, and so as it is read again.
+fn cleaned(entry: &AuditEntry) -> AuditEntry {
+    let mut entry = entry.clone();
+    let actor = &mut entry.actor;
+    for text in [&mut actor.id, &mut entry.action, &mut entry.target].into_iter().chain(&mut actor.request_id) {
+        *text = clean(text).into_owned();
+    }
+    entry
 }
+
+fn hash_at(row: &Row, column: usize) -> Result<Option<[u8; 32]>> {
+    let hash: Option<&[u8]> = row.try_get(column)?;
+    Ok(hash.map(<[u8; 32]>::try_from).transpose().context("a stored hash is damaged")?)
+}
+
+pub(super) async fn append_alone(store: &PgStore, entry: AuditEntry) -> Result<()> {
+    let mut client = store.reader().await?;
+    let tx = client.transaction().await?;
+    append(&tx, &entry).await?;
+    Ok(tx.commit().await?)
+}
+
+const RECORD: &str = "SELECT number, id, at, tenant, actor, address, request_id, action, target, before, after, hash \
+                      FROM audit_log";
 
 fn record_at(row: &Row) -> Result<AuditRecord> {
     let address: Option<&str> = row.try_get(5)?;
@@ -57,7 +86,16 @@ fn record_at(row: &Row) -> Result<AuditRecord> {
             before: maybe_json_at(row, 9)?,
             after: maybe_json_at(row, 10)?,
         },
+        hash: hash_at(row, 11)?,
     })
+}
+
+pub(super) async fn chain(store: &PgStore, after: i64, limit: usize) -> Result<Vec<AuditRecord>> {
+    let client = store.reader().await?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let sql = format!("{RECORD} WHERE number > $1 ORDER BY number LIMIT $2");
+    let rows = client.query_typed(&sql, &[(&after, Type::INT8), (&limit, Type::INT8)]).await?;
+    rows.iter().map(record_at).collect()
 }
 
 pub(super) async fn log(store: &PgStore, query: AuditQuery) -> Result<Listed<AuditRecord>> {
@@ -71,10 +109,7 @@ pub(super) async fn log(store: &PgStore, query: AuditQuery) -> Result<Listed<Aud
         (false, true) => "actor = $2 AND",
         (false, false) => "",
     };
-    let sql = format!(
-        "SELECT number, id, at, tenant, actor, address, request_id, action, target, before, after FROM audit_log \
-         WHERE {source} number < $3 ORDER BY number DESC LIMIT $4"
-    );
+    let sql = format!("{RECORD} WHERE {source} number < $3 ORDER BY number DESC LIMIT $4");
     let client = store.reader().await?;
     let filtered = query.action.is_some() || query.since.is_some() || query.actor.is_some();
     let mut pager = Pager::new(query.page, filtered);

@@ -12,7 +12,9 @@ use super::audit;
 use super::changes::{Kind, Object, changed};
 use super::failure::conflict;
 use super::paging::Pager;
-use super::row::{clean, json, json_at, maybe_clean, maybe_time_at, name, name_at, tenant_at, time_at, webhook_at};
+use super::row::{
+    clean, json, json_at, maybe_clean, maybe_json_at, maybe_time_at, name, name_at, tenant_at, time_at, webhook_at,
+};
 use crate::store::{
     AuditEntry, Configuration, EventTypeRecord, KeyRecord, Listed, Page, PartnerRecord, Result, TenantRecord,
     WebhookRecord,
@@ -28,7 +30,7 @@ type Parameters<'a> = [(&'a (dyn ToSql + Sync), Type)];
 // ---- reading ---------------------------------------------------------------------------------------------------------------
 
 const PARTNER: &str = "SELECT id, name, created_at FROM partners";
-const TENANT: &str = "SELECT id, name, partner, external_id, dialect, created_at, updated_at FROM tenants";
+const TENANT: &str = "SELECT id, name, partner, external_id, dialect, created_at, updated_at, settings FROM tenants";
 const KEY: &str =
     "SELECT id, tenant, name, role, scopes::text, hash, shown_prefix, expires_at, created_at FROM api_keys";
 const EVENT_TYPE: &str = "SELECT body FROM event_types";
@@ -104,6 +106,7 @@ fn tenant_record_at(row: &Row) -> Result<TenantRecord> {
         partner_id: row.try_get::<_, Option<Uuid>>(2)?.map(PartnerId),
         external_id: row.try_get(3)?,
         dialect: name_at(row, 4)?,
+        settings: maybe_json_at(row, 7)?.unwrap_or_default(),
         created_at: time_at(row, 5)?,
         updated_at: time_at(row, 6)?,
     })
@@ -183,11 +186,18 @@ async fn commit(store: &PgStore, tx: Transaction<'_>, entry: &AuditEntry) -> Res
 }
 
 pub(super) async fn put_partner(store: &PgStore, partner: PartnerRecord, entry: AuditEntry) -> Result<()> {
-    let sql = "INSERT INTO partners (id, name, created_at) VALUES ($1, $2, $3) \
-               ON CONFLICT (id) DO UPDATE SET name = excluded.name";
-    let parameters: &Parameters<'_> =
-        &[(&partner.id.0, Type::UUID), (&clean(&partner.name), Type::TEXT), (&partner.created_at.0, Type::INT8)];
-    put(store, Object::of(Kind::Partner, partner.id.0), sql, parameters, &entry).await
+    let mut client = store.reader().await?;
+    let tx = client.transaction().await?;
+    let stream = TenantRecord::stream_of(&partner);
+    changed(&tx, &[Object::of(Kind::Partner, partner.id.0), Object::of(Kind::Tenant, stream.id.0)]).await?;
+    tx.execute_typed(
+        "INSERT INTO partners (id, name, created_at) VALUES ($1, $2, $3) \
+         ON CONFLICT (id) DO UPDATE SET name = excluded.name",
+        &[(&partner.id.0, Type::UUID), (&clean(&partner.name), Type::TEXT), (&partner.created_at.0, Type::INT8)],
+    )
+    .await?;
+    insert_tenant(&tx, &stream).await?;
+    commit(store, tx, &entry).await
 }
 
 pub(super) async fn partner(store: &PgStore, id: PartnerId) -> Result<Option<PartnerRecord>> {
@@ -209,21 +219,32 @@ pub(super) async fn partners(store: &PgStore, page: Page) -> Result<Listed<Partn
 }
 
 pub(super) async fn put_tenant(store: &PgStore, tenant: TenantRecord, entry: AuditEntry) -> Result<()> {
-    let sql = "INSERT INTO tenants (id, name, partner, external_id, dialect, created_at, updated_at) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO UPDATE SET name = excluded.name, \
-               partner = excluded.partner, external_id = excluded.external_id, dialect = excluded.dialect, \
-               updated_at = excluded.updated_at";
-    let parameters: &Parameters<'_> = &[
-        (&tenant.id.0, Type::UUID),
-        (&clean(&tenant.name), Type::TEXT),
-        (&tenant.partner_id.map(|id| id.0), Type::UUID),
-        (&maybe_clean(tenant.external_id.as_deref()), Type::TEXT),
-        (&name(tenant.dialect)?, Type::TEXT),
-        (&tenant.created_at.0, Type::INT8),
-        (&tenant.updated_at.0, Type::INT8),
-    ];
-    let result = put(store, Object::of(Kind::Tenant, tenant.id.0), sql, parameters, &entry).await;
-    result.map_err(|error| conflict(error, "external_id"))
+    let mut client = store.reader().await?;
+    let tx = client.transaction().await?;
+    changed(&tx, &[Object::of(Kind::Tenant, tenant.id.0)]).await?;
+    insert_tenant(&tx, &tenant).await.map_err(|error| conflict(error, "external_id"))?;
+    commit(store, tx, &entry).await
+}
+
+async fn insert_tenant(tx: &Transaction<'_>, tenant: &TenantRecord) -> Result<()> {
+    tx.execute_typed(
+        "INSERT INTO tenants (id, name, partner, external_id, dialect, created_at, updated_at, settings) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO UPDATE SET name = excluded.name, \
+         partner = excluded.partner, external_id = excluded.external_id, dialect = excluded.dialect, \
+         updated_at = excluded.updated_at, settings = excluded.settings",
+        &[
+            (&tenant.id.0, Type::UUID),
+            (&clean(&tenant.name), Type::TEXT),
+            (&tenant.partner_id.map(|id| id.0), Type::UUID),
+            (&maybe_clean(tenant.external_id.as_deref()), Type::TEXT),
+            (&name(tenant.dialect)?, Type::TEXT),
+            (&tenant.created_at.0, Type::INT8),
+            (&tenant.updated_at.0, Type::INT8),
+            (&json(&tenant.settings)?, Type::TEXT),
+        ],
+    )
+    .await?;
+    Ok(())
 }
 
 pub(super) async fn delete_tenant(store: &PgStore, id: TenantId, entry: AuditEntry) -> Result<bool> {

@@ -2,17 +2,20 @@
 
 use postrider_core::ids::{AuditId, TenantId};
 use rusqlite::types::FromSqlError;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::paging::paged;
 use super::row::{Sql, maybe_json_at, time_at, uuid_at};
-use crate::store::{Actor, AuditEntry, AuditQuery, AuditRecord, Listed, Result, Scope};
+use crate::store::{Actor, AuditEntry, AuditQuery, AuditRecord, Listed, Result, Scope, chain as links};
 
 pub(super) fn append(conn: &Connection, entry: &AuditEntry) -> Result<()> {
     let json = |value: &Option<serde_json::Value>| value.as_ref().map(ToString::to_string);
+    let last = "SELECT hash FROM audit_log WHERE hash IS NOT NULL ORDER BY number DESC LIMIT 1";
+    let last: Option<[u8; 32]> = conn.prepare_cached(last)?.query_row([], |row| row.get(0)).optional()?;
+    let hash = links::link(&last.unwrap_or(links::START), entry);
     conn.prepare_cached(
-        "INSERT INTO audit_log (id, at, tenant, actor, address, request_id, action, target, before, after) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO audit_log (id, at, tenant, actor, address, request_id, action, target, before, after, hash) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?
     .execute(params![
         entry.id.0.into_bytes(),
@@ -25,9 +28,13 @@ pub(super) fn append(conn: &Connection, entry: &AuditEntry) -> Result<()> {
         entry.target,
         json(&entry.before),
         json(&entry.after),
+        hash,
     ])?;
     Ok(())
 }
+
+const RECORD: &str = "SELECT number, id, at, tenant, actor, address, request_id, action, target, before, after, hash \
+                      FROM audit_log";
 
 fn record_at(row: &Row<'_>) -> Sql<AuditRecord> {
     let tenant: Option<[u8; 16]> = row.get(3)?;
@@ -44,7 +51,14 @@ fn record_at(row: &Row<'_>) -> Sql<AuditRecord> {
             before: maybe_json_at(row, 9)?,
             after: maybe_json_at(row, 10)?,
         },
+        hash: row.get(11)?,
     })
+}
+
+pub(super) fn chain(conn: &Connection, after: i64, limit: usize) -> Result<Vec<AuditRecord>> {
+    let mut select = conn.prepare_cached(&format!("{RECORD} WHERE number > ? ORDER BY number LIMIT ?"))?;
+    let rows = select.query_map(params![after, limit as i64], record_at)?;
+    Ok(rows.collect::<Sql<_>>()?)
 }
 
 pub(super) fn log(conn: &Connection, query: &AuditQuery) -> Result<Listed<AuditRecord>> {
@@ -57,10 +71,7 @@ pub(super) fn log(conn: &Connection, query: &AuditQuery) -> Result<Listed<AuditR
         (false, true) => "INDEXED BY audit_log_actor WHERE ?1 IS NULL AND actor = ?2",
         (false, false) => "WHERE ?1 IS NULL AND ?2 IS NULL",
     };
-    let sql = format!(
-        "SELECT number, id, at, tenant, actor, address, request_id, action, target, before, after FROM audit_log \
-         {source} AND number < ?3 ORDER BY number DESC LIMIT ?4"
-    );
+    let sql = format!("{RECORD} {source} AND number < ?3 ORDER BY number DESC LIMIT ?4");
     paged(
         query.page,
         |before, count| {

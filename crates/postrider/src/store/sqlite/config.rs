@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use super::paging::paged;
-use super::row::{Sql, json_at, maybe_time_at, name_at, tenant_at, time_at, uuid_at, webhook_at};
+use super::row::{Sql, json_at, maybe_json_at, maybe_time_at, name_at, tenant_at, time_at, uuid_at, webhook_at};
 use super::writer::Session;
 use super::{audit, queue, replay};
 use crate::store::{
@@ -41,7 +41,7 @@ pub(super) fn configuration(conn: &Connection) -> Result<Configuration> {
         partners: all(conn, "SELECT id, name, created_at FROM partners ORDER BY number", partner_at)?,
         tenants: all(
             conn,
-            "SELECT id, name, partner, external_id, dialect, created_at, updated_at FROM tenants",
+            "SELECT id, name, partner, external_id, dialect, created_at, updated_at, settings FROM tenants",
             tenant_record_at,
         )?,
         keys: all(
@@ -72,6 +72,7 @@ fn tenant_record_at(row: &Row<'_>) -> Sql<TenantRecord> {
         partner_id: partner.map(|bytes| PartnerId(uuid::Uuid::from_bytes(bytes))),
         external_id: row.get(3)?,
         dialect,
+        settings: maybe_json_at(row, 7)?.unwrap_or_default(),
         created_at: time_at(row, 5)?,
         updated_at: time_at(row, 6)?,
     })
@@ -113,6 +114,7 @@ pub(super) fn put_partner(session: &Session, partner: &PartnerRecord, entry: &Au
         "INSERT INTO partners (id, name, created_at) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET name = excluded.name",
         params![partner.id.0.into_bytes(), partner.name, partner.created_at.0],
     )?;
+    insert_tenant(session, &TenantRecord::stream_of(partner))?;
     audit::append(&session.conn, entry)
 }
 
@@ -141,21 +143,28 @@ pub(super) fn put_tenant(session: &Session, tenant: &TenantRecord, entry: &Audit
     if taken.exists(params![tenant.external_id, id])? {
         return Err(Error::Conflict("external_id"));
     }
+    insert_tenant(session, tenant)?;
+    audit::append(&session.conn, entry)
+}
+
+fn insert_tenant(session: &Session, tenant: &TenantRecord) -> Result<()> {
     session.conn.execute(
-        "INSERT INTO tenants (id, name, partner, external_id, dialect, created_at, updated_at) \
-         VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET name = excluded.name, partner = excluded.partner, \
-         external_id = excluded.external_id, dialect = excluded.dialect, updated_at = excluded.updated_at",
+        "INSERT INTO tenants (id, name, partner, external_id, dialect, created_at, updated_at, settings) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET name = excluded.name, \
+         partner = excluded.partner, external_id = excluded.external_id, dialect = excluded.dialect, \
+         updated_at = excluded.updated_at, settings = excluded.settings",
         params![
-            id,
+            tenant.id.0.into_bytes(),
             tenant.name,
             tenant.partner_id.map(|id| id.0.into_bytes()),
             tenant.external_id,
             name(tenant.dialect)?,
             tenant.created_at.0,
             tenant.updated_at.0,
+            json(&tenant.settings)?,
         ],
     )?;
-    audit::append(&session.conn, entry)
+    Ok(())
 }
 
 pub(super) fn delete_tenant(session: &mut Session, id: TenantId, entry: &AuditEntry) -> Result<bool> {

@@ -9,7 +9,7 @@ use crate::store::Result;
 use crate::store::day::Day;
 
 /// Each takes the schema from version *index* to *index + 1*. Never edit one that was released.
-const MIGRATIONS: [fn(&Connection) -> anyhow::Result<()>; 2] = [start, received];
+const MIGRATIONS: [fn(&Connection) -> anyhow::Result<()>; 3] = [start, received, administration];
 
 /// Brings the schema to the newest version.
 ///
@@ -45,12 +45,21 @@ fn received(conn: &Connection) -> anyhow::Result<()> {
     for day in &days {
         conn.execute_batch(&include_str!("migrations/0002_received_day.sql").replace("{day}", &day.suffix()))?;
     }
-    edit_history(conn, &days)
+    edit_history(conn, &days, &RECEIVED, &ADDED)
 }
 
-/// What changes in the text of a day's tables. A list of three is looked up in a table that every insert builds anew,
+/// Settings of tenants, streams of partners and the chain of the audit log.
+fn administration(conn: &Connection) -> anyhow::Result<()> {
+    conn.execute_batch(include_str!("migrations/0003_administration.sql"))?;
+    edit_history(conn, &partition::days(conn, Kind::History)?, &SOURCES, &[])
+}
+
+/// What changes in the text of a day's tables: table, old, new.
+type Edit = (&'static str, &'static str, &'static str);
+
+/// A list of three is looked up in a table that every insert builds anew,
 /// which costs as much as a third of the insert; a range costs nothing.
-const EDITS: [(&str, &str, &str); 3] = [
+const RECEIVED: [Edit; 3] = [
     ("events", "CHECK (source IN (0, 1)),", "CHECK (source BETWEEN 0 AND 2),"),
     (
         "events",
@@ -61,22 +70,24 @@ const EDITS: [(&str, &str, &str); 3] = [
 ];
 /// The columns that they add to events.
 const ADDED: [(&str, &str); 2] = [("content_type", "TEXT"), ("raw", "BLOB")];
+/// Events of partners and of the system.
+const SOURCES: [Edit; 1] = [("events", "CHECK (source BETWEEN 0 AND 2),", "CHECK (source BETWEEN 0 AND 4),")];
 
-/// Two columns and one more source for the events of the days that exist. SQLite has no statement that changes a CHECK;
+/// Changes the tables of the days that exist, which gives events the columns `added`. SQLite has no statement that changes a CHECK;
 /// this is its documented way for what leaves the rows as they are (<https://www.sqlite.org/lang_altertable.html>,
 /// section 7). The columns are added the same way: all that `ALTER TABLE` does is to change this text, but in a STRICT
 /// table it reads every row first, which takes minutes where there is much history.
-fn edit_history(conn: &Connection, days: &[Day]) -> anyhow::Result<()> {
+fn edit_history(conn: &Connection, days: &[Day], edits: &[Edit], added: &[(&str, &str)]) -> anyhow::Result<()> {
     let before = columns_of_history(conn, days)?;
     let version: i64 = conn.pragma_query_value(None, "schema_version", |row| row.get(0))?;
     conn.pragma_update(None, "writable_schema", true)?;
     for day in days {
-        for (table, old, new) in EDITS {
+        for (table, old, new) in edits {
             let table = format!("{table}_{}", day.suffix());
             let changed = conn.execute(
                 "UPDATE sqlite_schema SET sql = replace(sql, ?2, ?3) \
                  WHERE type = 'table' AND name = ?1 AND instr(sql, ?2) > 0",
-                [&table, old, new],
+                [table.as_str(), old, new],
             )?;
             ensure!(changed == 1, "{table} is not as Postrider has made it");
         }
@@ -88,7 +99,7 @@ fn edit_history(conn: &Connection, days: &[Day]) -> anyhow::Result<()> {
     ensure!(damage == "ok", "the schema is damaged: {damage}");
     for ((table, mut wanted), (_, found)) in before.into_iter().zip(columns_of_history(conn, days)?) {
         if table.starts_with("events") {
-            wanted.extend(ADDED.map(|(name, kind)| (name.to_owned(), kind.to_owned(), false, false)));
+            wanted.extend(added.iter().map(|(name, kind)| ((*name).to_owned(), (*kind).to_owned(), false, false)));
         }
         ensure!(found == wanted, "{table} has other columns than it should: {found:?}");
     }

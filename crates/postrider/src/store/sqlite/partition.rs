@@ -55,7 +55,7 @@ CREATE TABLE events_{day} (
     tenant          BLOB NOT NULL CHECK (length(tenant) = 16),
     type            TEXT NOT NULL,
     fanout          INTEGER NOT NULL,
-    source          INTEGER NOT NULL CHECK (source BETWEEN 0 AND 2),
+    source          INTEGER NOT NULL CHECK (source BETWEEN 0 AND 4),
     occurred_at     INTEGER,
     external_id     TEXT,
     idempotency_key TEXT,

@@ -48,6 +48,7 @@ const TENANTS: Columns = &[
     ("dialect", Text),
     ("created_at", Int),
     ("updated_at", Int),
+    ("settings", Text),
 ];
 const KEYS_OF_API: Columns = &[
     ("id", Id),
@@ -85,6 +86,7 @@ const AUDIT_LOG: Columns = &[
     ("target", Text),
     ("before", Text),
     ("after", Text),
+    ("hash", Bytes),
 ];
 const REPLIES: Columns = &[
     ("caller", Text),

@@ -324,7 +324,7 @@ pub(crate) async fn partners_are_paged(world: World) {
     let rest = world.store().partners(Page { before: first.next, limit: 3 }).await.unwrap();
     assert_eq!(rest.items, [2, 1].map(|number| partner_record(&world, number)));
     assert_eq!(rest.next, None);
-    let one = world.store().partner(PartnerId::from_random([2; 16])).await.unwrap();
+    let one = world.store().partner(partner_record(&world, 2).id).await.unwrap();
     assert_eq!(one, Some(partner_record(&world, 2)));
     assert_eq!(world.store().partner(PartnerId::from_random([77; 16])).await.unwrap(), None);
 }

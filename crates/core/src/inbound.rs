@@ -18,7 +18,7 @@
 
 mod address;
 mod adyen;
-mod body;
+pub(crate) mod body;
 mod certified;
 mod data;
 mod event;

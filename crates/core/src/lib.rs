@@ -12,6 +12,7 @@ pub mod egress_policy;
 pub mod filter;
 pub mod ids;
 pub mod inbound;
+pub mod jws;
 pub mod limits;
 pub mod retry;
 pub mod signing;

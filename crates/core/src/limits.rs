@@ -172,6 +172,39 @@ pub const RECEIVED_PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Rows a bulk change touches in one transaction.
 pub const BULK_STEP: usize = 500;
 
+/// A signed token, bytes: real ones have one or two thousand, and it travels in a header.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// By how much our clock and a token issuer's may differ.
+pub const TOKEN_LEEWAY: Duration = Duration::from_secs(60);
+/// Whom a token is issued to, characters; the audit log shows it.
+pub const TOKEN_SUBJECT_CHARS_MAX: usize = 200;
+/// Bounds of the life of a token of ours.
+pub const TOKEN_LIFETIME_MIN: Duration = Duration::from_secs(60);
+pub const TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long one key signs our tokens; it verifies them as long again, far longer than they live.
+pub const TOKEN_KEY_SPAN: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Body of a request for a token, bytes.
+pub const TOKEN_REQUEST_BYTES_MAX: usize = 16 * 1024;
+/// Issuers whose tokens are accepted.
+pub const JWT_ISSUERS_MAX: usize = 32;
+/// Name of an issuer or an audience, bytes.
+pub const JWT_NAME_BYTES_MAX: usize = 256;
+/// An issuer's key set, bytes, and the keys in it.
+pub const JWKS_BYTES_MAX: usize = 256 * 1024;
+pub const JWKS_KEYS_MAX: usize = 100;
+/// From asking for a key set to its last byte.
+pub const JWKS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How old a key set may get before it is fetched anew, behind the requests that go on with it.
+pub const JWKS_FRESH: Duration = Duration::from_secs(10 * 60);
+/// How old a key set may get before requests wait until it is fetched anew: bounds how long a key counts that was taken
+/// out, also where tokens are few.
+pub const JWKS_STALE: Duration = Duration::from_secs(20 * 60);
+/// How long it goes on counting while it cannot be fetched anew: the longest outage of an issuer that nobody notices.
+pub const JWKS_KEPT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// From one fetch of a key set to the next because of keys that it does not have, and to the next after a failure.
+pub const JWKS_REFETCH_MIN: Duration = Duration::from_secs(30);
+pub const JWKS_RETRY_MIN: Duration = Duration::from_secs(10);
+
 /// Connections to the API at once; the next one waits in the backlog of the socket.
 pub const SERVE_CONNECTIONS_MAX: usize = 8192;
 /// From the first byte of a request's head to its last.

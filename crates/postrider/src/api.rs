@@ -11,6 +11,7 @@ mod error;
 mod idempotency;
 mod json;
 mod native;
+mod oauth;
 mod openapi;
 mod ops;
 mod page;
@@ -44,6 +45,7 @@ fn documented() -> Vec<Route> {
 /// Every call of every surface. Surfaces that others have published have documents of their own.
 fn routes() -> Vec<Route> {
     let mut routes = documented();
+    routes.extend(oauth::routes());
     routes.extend(alumia::routes());
     routes.extend(receive::routes());
     routes

@@ -6,9 +6,10 @@ use anyhow::{Context, Result};
 use tokio_util::sync::CancellationToken;
 
 use crate::ambient::{Ambient, SharedClock, System};
+use crate::auth::Tokens;
 use crate::catalog::Catalog;
 use crate::config::Config;
-use crate::egress::{self, Client, Transport};
+use crate::egress::{self, Client, Fetch, Transport};
 use crate::inbound::Inbound;
 use crate::listeners::Listeners;
 use crate::pipeline::{Engine, Options, Parts};
@@ -27,6 +28,7 @@ pub struct App {
     pub sealer: Arc<Sealer>,
     pub engine: Arc<Engine>,
     pub inbound: Inbound,
+    pub tokens: Tokens,
     pub listeners: Arc<Listeners>,
     /// Canceled when the process begins to stop: `/readyz` fails from then on, and streams end by themselves.
     pub stopping: CancellationToken,
@@ -68,7 +70,9 @@ impl App {
             egress::Settings::from_parts(config.egress.clone(), &config.egress_ca_files, config.egress_proxy.as_ref())
                 .context("cannot set up deliveries")?;
         let settings = Arc::new(settings);
-        let inbound = Inbound::new(Arc::new(Client::new(settings.clone())));
+        let fetch: Arc<dyn Fetch> = Arc::new(Client::new(settings.clone()));
+        let tokens = Tokens::new(&config, &fetch).context("POSTRIDER_JWT_ISSUERS")?;
+        let inbound = Inbound::new(fetch);
         let engine = Engine::start(Parts {
             store: store.clone(),
             catalog: catalog.clone(),
@@ -86,7 +90,7 @@ impl App {
         .await
         .context("cannot start the pipeline")?;
         let stopping = CancellationToken::new();
-        Ok(Arc::new(App { config, ambient, store, catalog, sealer, engine, inbound, listeners, stopping }))
+        Ok(Arc::new(App { config, ambient, store, catalog, sealer, engine, inbound, tokens, listeners, stopping }))
     }
 }
 

@@ -1,8 +1,14 @@
 //! Who is calling and what they may do: every surface turns its own credential into one [`Principal`].
 //!
-//! The platform admin key is compared in constant time (as SHA-256); a tenant's key is looked up by its SHA-256.
-//! Both are bounded by one rate limit per key.
+//! The platform admin key is compared in constant time (as SHA-256); a tenant's key is looked up by its SHA-256; a
+//! signed token is believed as [`tokens`] says. All are bounded by one rate limit per key or subject.
 
+mod claims;
+mod issuers;
+mod own_keys;
+mod tokens;
+
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -14,14 +20,18 @@ use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use ipnet::IpNet;
 use postrider_core::ids::{PartnerId, TenantId};
+use postrider_core::jws::Fault;
 use postrider_core::signing::Secret;
 use postrider_core::time::UnixMs;
 use ring::digest;
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
+use crate::app::App;
 use crate::catalog::Catalog;
 use crate::store::{KeyRecord, Role, Scope};
+
+pub use self::tokens::{Issued, NotIssued, Tokens};
 
 macro_rules! permissions {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $role:ident;)+) => {
@@ -89,6 +99,11 @@ impl Permission {
     pub fn from_name(name: &str) -> Option<Permission> {
         Permission::ALL.iter().copied().find(|permission| permission.name() == name)
     }
+
+    /// Whether it only looks.
+    pub fn reads(self) -> bool {
+        self.name().ends_with(":read")
+    }
 }
 
 /// The name of a role on the wire.
@@ -124,24 +139,46 @@ pub enum Reach {
 /// What a verified token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// Who it was issued to: `client_id`, else `sub`.
+    /// Who it was issued to, `sub` or else `client_id`, and by whom if that is not us: `alice@https://id.example`.
     pub subject: Box<str>,
     pub reach: Reach,
+    /// All that can be seen within its reach.
     pub reads: bool,
+    /// All that can be changed within its reach.
     pub writes: bool,
 }
 
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reach::Platform => f.write_str("platform"),
+            Reach::Partner(partner) => partner.fmt(f),
+            Reach::Tenant(tenant) => tenant.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Token {
+    /// Who acts. One subject may be known to several tenants, and is somebody else to each.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "token:{}:{}", self.reach, self.subject)
+    }
+}
+
 impl Token {
-    /// As what role of a tenant it counts where that is asked; a token that neither reads nor writes may do nothing.
+    /// As what role of a tenant it counts where that is asked; what it may do is said by [`Token::may`].
     fn role(&self) -> Role {
         if self.writes { Role::Owner } else { Role::Viewer }
     }
 
     /// What its requests are counted under: all tokens of one subject together.
     fn limited_as(&self) -> Uuid {
-        let (reach, subject) = (format!("{:?}", self.reach), &self.subject);
-        let digest = hash(format!("{reach} {subject}").as_bytes());
+        let digest = hash(self.to_string().as_bytes());
         uuid::Builder::from_random_bytes(digest[..16].try_into().unwrap_or_default()).into_uuid()
+    }
+
+    fn may(&self, permission: Permission) -> bool {
+        if permission.reads() { self.reads } else { self.writes }
     }
 
     /// In whose stream the native API acts: a partner in its own.
@@ -173,6 +210,15 @@ impl Principal {
         }
     }
 
+    /// Whether it may look at everything.
+    pub fn sees_platform(&self) -> bool {
+        match self {
+            Principal::Platform => true,
+            Principal::Key(_) => false,
+            Principal::Token(token) => token.reach == Reach::Platform && token.reads,
+        }
+    }
+
     pub fn role(&self) -> Role {
         match self {
             Principal::Platform => Role::Owner,
@@ -195,7 +241,7 @@ impl Principal {
         match self {
             Principal::Platform => true,
             Principal::Key(key) => allows(key.role, &key.scopes, permission),
-            Principal::Token(token) => (token.reads || token.writes) && allows(token.role(), &[], permission),
+            Principal::Token(token) => token.may(permission),
         }
     }
 
@@ -204,7 +250,7 @@ impl Principal {
         match self {
             Principal::Platform => "admin".to_owned(),
             Principal::Key(key) => key.id.to_string(),
-            Principal::Token(token) => format!("token:{}", token.subject),
+            Principal::Token(token) => token.to_string(),
         }
     }
 }
@@ -221,8 +267,20 @@ pub enum Denied {
     Missing,
     /// It is unknown, revoked or expired.
     Unknown,
+    /// It is a token that is not believed.
+    Token(Fault),
+    /// It is a token that is believed, but what it stands for is not there, or no longer.
+    Stranger,
+    /// It is a token, and whether it is to be believed cannot be found out now.
+    Unavailable,
     /// The key's rate is used up.
     RateLimited { retry_after: Duration },
+}
+
+impl From<Fault> for Denied {
+    fn from(fault: Fault) -> Denied {
+        Denied::Token(fault)
+    }
 }
 
 /// States kept by the rate limiter before those that are full again are dropped.
@@ -235,8 +293,8 @@ pub struct Authenticator {
     clock: DefaultClock,
 }
 
-impl std::fmt::Debug for Authenticator {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Authenticator(…)")
     }
 }
@@ -268,6 +326,30 @@ impl Authenticator {
             }
             Principal::Key(record)
         };
+        self.check_rate(&principal)?;
+        Ok(principal)
+    }
+
+    /// The caller behind any credential that we know.
+    ///
+    /// # Errors
+    /// See [`Denied`]. A token that is not believed costs no state either.
+    pub async fn caller(&self, app: &App, parts: &Parts) -> Result<Principal, Denied> {
+        let known = self.bearer(&app.catalog, parts, app.ambient.now());
+        let Err(Denied::Unknown) = known else { return known };
+        let is_token = |text: &&str| text.bytes().filter(|byte| *byte == b'.').count() == 2;
+        let Some(token) = bearer_token(parts).filter(is_token) else { return known };
+        let principal = app.tokens.bearer(app, token).await?;
+        self.check_rate(&principal)?;
+        Ok(principal)
+    }
+
+    /// The client of the token endpoint.
+    ///
+    /// # Errors
+    /// It is unknown, or its rate is used up.
+    pub fn client(&self, app: &App, id: &str, secret: &str) -> Result<Principal, Denied> {
+        let principal = tokens::client(app, id, secret).ok_or(Denied::Unknown)?;
         self.check_rate(&principal)?;
         Ok(principal)
     }
@@ -346,4 +428,4 @@ pub fn origin(parts: &Parts, trusted: &[IpNet]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

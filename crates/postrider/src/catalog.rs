@@ -43,6 +43,8 @@ pub struct Tenant {
 struct Maps {
     partners: HashMap<PartnerId, Arc<PartnerRecord>>,
     tenants: HashMap<TenantId, Tenant>,
+    /// By the id that the operator has given them.
+    external_tenants: HashMap<String, TenantId>,
     webhook_tenants: HashMap<WebhookId, TenantId>,
     /// The webhooks that receive, by the provider of their source.
     receiving: HashMap<&'static str, BTreeMap<(UnixMs, WebhookId), Arc<WebhookRecord>>>,
@@ -66,6 +68,21 @@ impl Maps {
             && let Some(provider) = provider(record)
         {
             self.receiving.entry(provider).or_default().insert(place(record), record.clone());
+        }
+    }
+}
+
+impl Maps {
+    /// Keeps `external_tenants` true when a tenant changes from `before` to `after`.
+    fn name(&mut self, before: Option<&TenantRecord>, after: Option<&TenantRecord>) {
+        // Two that have exchanged their names become known one after the other.
+        if let Some((tenant, name)) = before.and_then(|tenant| Some((tenant, tenant.external_id.as_ref()?)))
+            && self.external_tenants.get(name) == Some(&tenant.id)
+        {
+            self.external_tenants.remove(name);
+        }
+        if let Some((tenant, name)) = after.and_then(|tenant| Some((tenant, tenant.external_id.as_ref()?))) {
+            self.external_tenants.insert(name.clone(), tenant.id);
         }
     }
 }
@@ -135,6 +152,7 @@ impl Catalog {
             let own = webhooks.remove(&record.id).unwrap_or_default();
             maps.webhook_tenants.extend(own.iter().map(|webhook| (webhook.record.id, record.id)));
             own.iter().for_each(|webhook| maps.index(None, Some(&webhook.record)));
+            maps.name(None, Some(&record));
             maps.tenants.insert(record.id, Tenant { record: Arc::new(record), webhooks: own.into() });
         }
         drop(maps);
@@ -262,6 +280,14 @@ impl Catalog {
         self.maps.read().tenants.get(&id).cloned()
     }
 
+    /// The tenant to which the operator has given this id.
+    pub fn tenant_by_external_id(&self, external_id: &str) -> Option<Arc<TenantRecord>> {
+        let maps = self.maps.read();
+        let tenant = maps.tenants.get(maps.external_tenants.get(external_id)?)?;
+        // The id may have gone to another meanwhile, of which we have not heard yet.
+        Some(tenant.record.clone()).filter(|tenant| tenant.external_id.as_deref() == Some(external_id))
+    }
+
     /// The stream of `tenant`'s partner ([`TenantRecord::stream_of`]), if it has one and is not that itself.
     pub fn partner_stream(&self, tenant: &TenantRecord) -> Option<Tenant> {
         let partner = tenant.partner_id.filter(|_| !tenant.is_stream())?;
@@ -280,7 +306,9 @@ impl Catalog {
 
     pub fn put_tenant(&self, record: TenantRecord) {
         let mut maps = self.maps.write();
-        let webhooks = maps.tenants.get(&record.id).map_or_else(|| Arc::from([]), |tenant| tenant.webhooks.clone());
+        let before = maps.tenants.get(&record.id).cloned();
+        maps.name(before.as_ref().map(|tenant| &*tenant.record), Some(&record));
+        let webhooks = before.map_or_else(|| Arc::from([]), |tenant| tenant.webhooks);
         maps.tenants.insert(record.id, Tenant { record: Arc::new(record), webhooks });
     }
 
@@ -288,6 +316,7 @@ impl Catalog {
     pub fn remove_tenant(&self, id: TenantId) -> Arc<[Webhook]> {
         let mut maps = self.maps.write();
         let Some(tenant) = maps.tenants.remove(&id) else { return Arc::from([]) };
+        maps.name(Some(&tenant.record), None);
         for webhook in tenant.webhooks.iter() {
             maps.webhook_tenants.remove(&webhook.record.id);
             maps.index(Some(&webhook.record), None);

@@ -5,6 +5,7 @@
 //! with the name of the switch, where its value came from and the value itself (secrets masked).
 
 mod flags;
+mod issuers;
 mod keys;
 mod load;
 mod parse;
@@ -26,6 +27,7 @@ use crate::sealing::MasterKey;
 use crate::store::postgres;
 
 pub use flags::ConfigFlags;
+pub use issuers::{JwtIssuer, KeySource, read_key_set};
 pub use keys::{ADMIN_KEY_FILE, MASTER_KEY_FILE, permission_problem, replace_master_key};
 pub use load::{ConfigError, Loaded, Origin, Problem, Sources, client_variable, variable};
 pub use report::{markdown, sample};
@@ -54,6 +56,12 @@ pub struct Config {
     pub auto_disable_after: Option<Duration>,
     /// Requests a second per API key, and burst; 0 is no limit.
     pub api_rate_per_second: u32,
+    /// Whose tokens are accepted beside our own.
+    pub jwt_issuers: Vec<JwtIssuer>,
+    /// `aud` of our own tokens, and of those of issuers that have none of their own.
+    pub jwt_audience: String,
+    /// How long our own tokens live.
+    pub token_lifetime: Duration,
     /// Threads that own lanes and connections.
     pub dispatch_threads: usize,
     pub log: LogOptions,
@@ -122,6 +130,9 @@ impl Checked {
             shutdown_grace: Duration::ZERO,
             auto_disable_after: None,
             api_rate_per_second: 0,
+            jwt_issuers: Vec::new(),
+            jwt_audience: String::new(),
+            token_lifetime: Duration::ZERO,
             dispatch_threads: 0,
             log: LogOptions { filter: String::new(), format: LogFormat::Auto },
             otlp_endpoint: None,

@@ -49,6 +49,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use url::{Position, Url};
 
+pub use self::fetch::Fetch;
 pub use self::proxy::Proxy;
 pub use self::resolve::{Resolve, ResolveError, SystemResolver};
 pub use self::tls::client_config;

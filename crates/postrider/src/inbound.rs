@@ -31,13 +31,13 @@ use postrider_core::webhook::{ReceiverAnswer, WebhookStatus};
 use self::certificates::CertificateCache;
 use self::receivers::Receivers;
 use crate::app::App;
+use crate::egress::Fetch;
 use crate::pipeline::{PublishError, Receive, Received};
 use crate::registry;
 use crate::store::{NewReceived, WebhookRecord};
 
 pub use self::again::{ReleaseError, Reverified, release, reverify};
 pub use self::arrival::{Arrival, Synthetic};
-pub use self::certificates::Fetch;
 pub use self::receivers::Receiver;
 pub use self::synthetic::send_test;
 

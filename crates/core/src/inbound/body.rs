@@ -38,7 +38,7 @@ impl<'a> Body<'a> {
     /// The same where single members are what is signed: `None` also if a name is given twice, of which we would
     /// read the last one and whoever is forwarded to perhaps the first.
     pub(super) fn json_named_once(&self) -> Option<&Value> {
-        self.json().filter(|_| serde_json::from_slice::<NamedOnce>(self.bytes).is_ok())
+        self.json().filter(|_| is_named_once(self.bytes))
     }
 
     pub(super) fn at(&self, path: Path) -> Option<&Value> {
@@ -58,6 +58,11 @@ impl<'a> Body<'a> {
     pub(super) fn field(&self, name: &str) -> Option<&str> {
         self.form().iter().find(|(given, _)| given == name).map(|(_, value)| value.as_ref())
     }
+}
+
+/// Whether this is JSON of whose objects none has two members of one name.
+pub(crate) fn is_named_once(json: &[u8]) -> bool {
+    serde_json::from_slice::<NamedOnce>(json).is_ok()
 }
 
 /// Any JSON of whose objects none has two members of one name.

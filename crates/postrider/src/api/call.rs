@@ -131,6 +131,11 @@ impl Call {
     /// The raw body, of a JSON media type if it says anything, and at most `limit` bytes.
     pub(super) async fn bytes(&mut self, limit: usize) -> Result<Bytes> {
         check_media_type(&self.parts)?;
+        self.any_bytes(limit).await
+    }
+
+    /// The same of any media type.
+    pub(super) async fn any_bytes(&mut self, limit: usize) -> Result<Bytes> {
         let body = std::mem::take(self.body.get_mut());
         let read = tokio::time::timeout(BODY_TIMEOUT, read_body(body, &self.parts, limit)).await;
         read.map_err(|_| ApiError::new(Code::RequestTimeout, "the body did not arrive in time"))?

@@ -100,6 +100,8 @@ pub struct ApiError {
     pub message: Cow<'static, str>,
     pub param: Option<String>,
     pub retry_after_seconds: Option<u32>,
+    /// The credential is a token that is not accepted, and the message says why.
+    pub refused_token: bool,
     pub cause: Option<anyhow::Error>,
 }
 
@@ -122,7 +124,7 @@ pub struct ErrorBody<'a> {
 impl ApiError {
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> ApiError {
         let retry_after_seconds = (code.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
-        ApiError { code, message: message.into(), param: None, retry_after_seconds, cause: None }
+        ApiError { code, message: message.into(), param: None, retry_after_seconds, refused_token: false, cause: None }
     }
 
     pub fn at(mut self, param: impl Into<String>) -> ApiError {

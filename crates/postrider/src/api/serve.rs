@@ -74,7 +74,7 @@ async fn answer(
 ) -> Result<Reply> {
     let principal = match route.access {
         Access::Open => None,
-        access => Some(admit(&surface, access, &parts).await?),
+        _ => Some(admit(&surface, route, &parts).await?),
     };
     if !route.is_hot && route.access != Access::Open {
         catch_up(&surface.app).await;
@@ -98,19 +98,21 @@ async fn to_its_end(work: impl Future<Output = Result<Reply>> + Send + 'static) 
 }
 
 /// Authenticates and authorises, before anything else is looked at.
-async fn admit(surface: &Surface, access: Access, parts: &Parts) -> Result<Principal> {
+async fn admit(surface: &Surface, route: &Route, parts: &Parts) -> Result<Principal> {
     let app = &surface.app;
-    let known = surface.authenticator.bearer(&app.catalog, parts, app.ambient.now());
+    let known = surface.authenticator.caller(app, parts).await;
     let principal = match known {
-        Err(Denied::Unknown) if app.store.is_shared() => {
+        Err(Denied::Unknown | Denied::Stranger) if app.store.is_shared() => {
             catch_up(app).await;
-            surface.authenticator.bearer(&app.catalog, parts, app.ambient.now())
+            surface.authenticator.caller(app, parts).await
         }
         known => known,
     }
     .map_err(denial)?;
-    match access {
-        Access::Platform if !principal.is_platform() => {
+    let only_looks = route.effect == Effect::Reads;
+    let has_platform = if only_looks { principal.sees_platform() } else { principal.is_platform() };
+    match route.access {
+        Access::Platform if !has_platform => {
             Err(ApiError::new(Code::Forbidden, "only the platform admin key may do this"))
         }
         Access::Needs(permission) if !principal.may(permission) => {
@@ -121,16 +123,23 @@ async fn admit(surface: &Surface, access: Access, parts: &Parts) -> Result<Princ
 }
 
 /// Whatever another node has answered, this one knows too. While the store cannot be asked, what is known must do.
-async fn catch_up(app: &App) {
+pub(super) async fn catch_up(app: &App) {
     if let Err(error) = app.catalog.sync(&*app.store).await {
         tracing::debug!(%error, "changes of configuration could not be read");
     }
 }
 
-fn denial(denied: Denied) -> ApiError {
+fn refused_token(why: String) -> ApiError {
+    ApiError { refused_token: true, ..ApiError::new(Code::Unauthorized, why) }
+}
+
+pub(super) fn denial(denied: Denied) -> ApiError {
     match denied {
         Denied::Missing => ApiError::new(Code::Unauthorized, "send Authorization: Bearer <key>"),
         Denied::Unknown => ApiError::new(Code::Unauthorized, "the key is unknown, revoked or expired"),
+        Denied::Token(fault) => refused_token(fault.to_string()),
+        Denied::Stranger => refused_token("what the token stands for is unknown, revoked or expired".to_owned()),
+        Denied::Unavailable => ApiError::new(Code::Unavailable, "the token cannot be verified now"),
         Denied::RateLimited { retry_after } => {
             let seconds = u32::try_from(retry_after.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1);
             let error = ApiError::new(Code::RateLimited, "too many requests with this key");
@@ -197,6 +206,13 @@ fn log(error: &ApiError, request_id: &str) {
     }
 }
 
+/// What a client is to do about a 401 (RFC 6750, section 3).
+fn challenge(error: &ApiError) -> HeaderValue {
+    let told = format!(r#"Bearer error="invalid_token", error_description="{}""#, error.message);
+    let told = HeaderValue::try_from(told).ok().filter(|_| error.refused_token);
+    told.unwrap_or(HeaderValue::from_static("Bearer"))
+}
+
 fn error_reply(error: &ApiError, contract: Contract) -> Reply {
     let (status, body) = contract.error(error);
     let mut reply = Reply::raw_json(status, body.into());
@@ -204,7 +220,7 @@ fn error_reply(error: &ApiError, contract: Contract) -> Reply {
         reply = reply.header(header::RETRY_AFTER, seconds.into());
     }
     if status == StatusCode::UNAUTHORIZED {
-        reply = reply.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        reply = reply.header(header::WWW_AUTHENTICATE, challenge(error));
     }
     reply
 }

@@ -14,6 +14,7 @@ mod received;
 mod receivers;
 mod repeats;
 mod tenants;
+mod tokens;
 mod webhooks;
 
 use std::sync::Arc;
@@ -32,9 +33,10 @@ use tower::ServiceExt;
 
 use crate::ambient::{Ambient, System};
 use crate::app::App;
+use crate::auth::Tokens;
 use crate::catalog::Catalog;
 use crate::config::{Checked, Config};
-use crate::egress::{self, Sent, Transport};
+use crate::egress::{self, Fetch, Sent, Transport};
 use crate::inbound::Inbound;
 use crate::listeners::Listeners;
 use crate::pipeline::{Engine, Options, Parts};
@@ -251,5 +253,7 @@ async fn assemble(
     let engine = engine.await.unwrap();
     let stopping = tokio_util::sync::CancellationToken::new();
     let inbound = Inbound::new(Arc::new(received::Certificate));
-    Arc::new(App { config, ambient, store, catalog, sealer, engine, inbound, listeners, stopping })
+    let fetch: Arc<dyn Fetch> = Arc::new(tokens::Issuers);
+    let tokens = Tokens::new(&config, &fetch).unwrap();
+    Arc::new(App { config, ambient, store, catalog, sealer, engine, inbound, tokens, listeners, stopping })
 }

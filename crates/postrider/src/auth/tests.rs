@@ -1,9 +1,12 @@
 #![allow(clippy::unwrap_used)]
 
+pub(crate) mod signer;
+
 use axum::http::Request;
 use postrider_core::ids::TenantId;
 
 use super::*;
+use crate::auth::claims;
 
 fn parts(peer: &str, forwarded: &[&str]) -> Parts {
     let mut request = Request::get("/").extension(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 4000)));
@@ -159,5 +162,119 @@ fn the_origin_is_the_hosts_or_a_trusted_proxys() {
     ];
     for (peer, headers, expected) in table {
         assert_eq!(origin(&parts(peer, headers), &trusted).as_deref(), expected, "{peer} {headers:?}");
+    }
+}
+
+fn token(reach: Reach, reads: bool, writes: bool) -> Principal {
+    Principal::Token(Arc::new(Token { subject: "alice@https://id.example".into(), reach, reads, writes }))
+}
+
+#[test]
+fn a_token_sees_or_changes_all_within_its_reach_and_nothing_that_it_is_not_for() {
+    let (tenant, partner) = (TenantId::from_random([1; 16]), PartnerId::from_random([2; 16]));
+    for reach in [Reach::Platform, Reach::Partner(partner), Reach::Tenant(tenant)] {
+        for (reads, writes) in [(false, false), (true, false), (false, true), (true, true)] {
+            let token = token(reach, reads, writes);
+            for permission in Permission::ALL {
+                let may = if permission.reads() { reads } else { writes };
+                assert_eq!(token.may(*permission), may, "{reach:?} {permission:?}");
+            }
+            assert_eq!(token.is_platform(), reach == Reach::Platform && writes, "{reach:?}");
+            assert_eq!(token.sees_platform(), reach == Reach::Platform && reads, "{reach:?}");
+        }
+    }
+    assert_eq!(token(Reach::Platform, true, true).scope(), Scope::Platform);
+    assert_eq!(token(Reach::Partner(partner), true, true).scope(), Scope::Tenant(TenantId(partner.0)));
+    assert_eq!(token(Reach::Tenant(tenant), true, true).scope(), Scope::Tenant(tenant));
+}
+
+#[test]
+fn one_subject_is_another_actor_in_every_reach() {
+    let reaches = [
+        Reach::Platform,
+        Reach::Partner(PartnerId::from_random([1; 16])),
+        Reach::Tenant(TenantId::from_random([1; 16])),
+        Reach::Tenant(TenantId::from_random([2; 16])),
+    ];
+    let actors: std::collections::BTreeSet<_> =
+        reaches.iter().map(|reach| token(*reach, true, true).actor_id()).collect();
+    assert_eq!(actors.len(), reaches.len(), "{actors:?}");
+    assert!(actors.contains("token:platform:alice@https://id.example"), "{actors:?}");
+}
+
+#[test]
+fn a_platform_token_ends_with_the_admin_key_it_was_issued_for() {
+    let given = postrider_core::jws::Claims {
+        client_id: Some("admin".to_owned()),
+        platform_token: Some(true),
+        scope: Some("admin:read".to_owned()),
+        bound_to: Some("this key".to_owned()),
+        ..Default::default()
+    };
+    let bearer = |claims| claims::own(&Catalog::default(), "this key", &claims, UnixMs(0));
+    let admin = bearer(given.clone()).unwrap();
+    assert!(admin.sees_platform() && !admin.is_platform());
+    for bound_to in [Some("another key".to_owned()), Some(String::new()), None] {
+        assert!(bearer(postrider_core::jws::Claims { bound_to, ..given.clone() }).is_none());
+    }
+    assert!(bearer(postrider_core::jws::Claims { platform_token: None, ..given.clone() }).is_none());
+    assert!(bearer(postrider_core::jws::Claims { client_id: None, ..given }).is_none());
+}
+
+#[test]
+fn tenants_are_known_by_the_id_that_the_operator_has_given_them_while_they_have_it() {
+    let catalog = Catalog::default();
+    let tenant = |id: u8, external_id: Option<&str>| crate::store::TenantRecord {
+        id: TenantId::from_random([id; 16]),
+        name: String::new(),
+        partner_id: None,
+        external_id: external_id.map(str::to_owned),
+        dialect: Default::default(),
+        settings: Default::default(),
+        created_at: UnixMs(0),
+        updated_at: UnixMs(0),
+    };
+    let found = |name: &str| catalog.tenant_by_external_id(name).map(|tenant| tenant.id);
+    let (one, two) = (tenant(1, None).id, tenant(2, None).id);
+    catalog.put_tenant(tenant(1, Some("a")));
+    catalog.put_tenant(tenant(2, Some("b")));
+    assert_eq!((found("a"), found("b"), found("c")), (Some(one), Some(two), None));
+    // They exchange their names.
+    catalog.put_tenant(tenant(1, Some("b")));
+    catalog.put_tenant(tenant(2, Some("a")));
+    assert_eq!((found("a"), found("b")), (Some(two), Some(one)));
+    catalog.put_tenant(tenant(1, None));
+    assert_eq!((found("a"), found("b")), (Some(two), None));
+    catalog.remove_tenant(two);
+    assert_eq!(found("a"), None);
+    let configuration = crate::store::Configuration { tenants: vec![tenant(3, Some("c"))], ..Default::default() };
+    assert!(Catalog::new(configuration).tenant_by_external_id("c").is_some());
+}
+
+#[test]
+fn nobody_else_is_given_our_own_name() {
+    #[derive(Debug)]
+    struct Nowhere;
+    impl crate::egress::Fetch for Nowhere {
+        fn fetch<'a>(
+            &'a self,
+            _: &'a url::Url,
+            _: usize,
+            _: Duration,
+        ) -> futures_util::future::BoxFuture<'a, Result<bytes::Bytes, String>> {
+            panic!("nothing is to be fetched")
+        }
+    }
+    let fetch: Arc<dyn crate::egress::Fetch> = Arc::new(Nowhere);
+    let directory = tempfile::tempdir().unwrap();
+    for (issuer, is_good) in [("https://id.example", true), ("https://hooks.example", false)] {
+        let opened = crate::config::Checked::defaults().open_with(&crate::ambient::System, |config| {
+            config.data = directory.path().to_owned();
+            config.public_url = Some("https://hooks.example/".parse().unwrap());
+            let keys = crate::config::KeySource::Url(format!("{issuer}/jwks").parse().unwrap());
+            config.jwt_issuers =
+                vec![crate::config::JwtIssuer { issuer: issuer.to_owned(), audiences: Vec::new(), keys }];
+        });
+        assert_eq!(Tokens::new(&opened.unwrap().config, &fetch).is_ok(), is_good, "{issuer}");
     }
 }

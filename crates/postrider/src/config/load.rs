@@ -18,8 +18,7 @@ const CLIENT_VARIABLES: [&str; 7] = [
     "POSTRIDER_SECRET_FILE",
 ];
 /// Variables of parts that this version does not have.
-const LATER_VARIABLES: [&str; 4] =
-    ["POSTRIDER_SQLITE_CLIENTS", "POSTRIDER_CLIENT_HOSTS", "POSTRIDER_WILDCARD_HOST", "POSTRIDER_JWT_ISSUERS"];
+const LATER_VARIABLES: [&str; 3] = ["POSTRIDER_SQLITE_CLIENTS", "POSTRIDER_CLIENT_HOSTS", "POSTRIDER_WILDCARD_HOST"];
 
 /// Whether `name` belongs to the commands that talk to a server.
 pub fn client_variable(name: &str) -> bool {
@@ -261,6 +260,8 @@ fn toml_text(value: &toml::Value) -> Option<String> {
         toml::Value::String(text) => Some(text.clone()),
         toml::Value::Integer(number) => Some(number.to_string()),
         toml::Value::Boolean(switch) => Some(switch.to_string()),
+        // What is structured is written in JSON elsewhere.
+        toml::Value::Array(items) if items.iter().any(toml::Value::is_table) => serde_json::to_string(items).ok(),
         toml::Value::Array(items) => {
             let texts: Option<Vec<String>> = items.iter().map(toml_text).collect();
             texts.map(|texts| texts.join(","))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use postrider_core::signing::Secret;
 
 use super::parse::{self, Parsed};
-use super::{Checked, LogFormat};
+use super::{Checked, LogFormat, issuers};
 use crate::sealing::MasterKey;
 use crate::store::postgres;
 
@@ -167,8 +167,8 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         name: "public_url",
         value: "https://host",
-        help: "Where this deployment is reached from outside: what receive URLs start with. When not set, it is taken from \
-               the request.",
+        help: "Where this deployment is reached from outside: what receive URLs start with, and the issuer of our \
+               tokens. When not set, it is taken from the request.",
         apply: |checked, value| Ok(checked.config.public_url = parse::optional_url(value, &["http", "https"])?),
         ..PLAIN
     },
@@ -248,6 +248,30 @@ pub static SETTINGS: &[Setting] = &[
         value: "requests|off",
         help: "Requests a second that one API key may make, also its burst; beyond it, 429 with Retry-After.",
         apply: |checked, value| Ok(checked.config.api_rate_per_second = parse::rate_or_off(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "jwt_issuers",
+        value: "JSON list",
+        help: "Whose signed tokens (JWT) are accepted beside our own: a JSON list of {\"issuer\", \"audience\", \
+               \"jwks_url\" or \"jwks_file\"}. In TOML also an array of tables. See docs/tokens.md.",
+        apply: |checked, value| Ok(checked.config.jwt_issuers = issuers::issuers(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "jwt_audience",
+        default: "postrider",
+        value: "text",
+        help: "Audience (aud) of the tokens that we issue, and of those of issuers for which none is named.",
+        apply: |checked, value| Ok(checked.config.jwt_audience = issuers::audience(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "token_lifetime",
+        default: "1h",
+        value: "duration",
+        help: "How long a token from POST /oauth/token is valid; from 1m to 24h.",
+        apply: |checked, value| Ok(checked.config.token_lifetime = issuers::lifetime(value)?),
         ..PLAIN
     },
     Setting {

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use clap::{Args, FromArgMatches};
+use postrider_core::limits::{JWKS_BYTES_MAX, JWT_ISSUERS_MAX, JWT_NAME_BYTES_MAX};
 
 use super::*;
 use crate::ambient::System;
@@ -12,6 +13,11 @@ fn variables(pairs: &[(&str, &str)]) -> Sources {
     let environment = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     Sources { environment, ..Sources::default() }
 }
+
+const ISSUERS: &str = r#"[
+    {"issuer": "https://id.example", "audience": ["a", "b"], "jwks_url": "https://id.example/jwks"},
+    {"issuer": "accounts.example", "jwks_file": "/etc/keys.json"}
+]"#;
 
 /// The one message about a bad value.
 fn refusal(name: &str, value: &str) -> String {
@@ -32,6 +38,8 @@ fn without_any_source_the_documented_defaults_hold() {
     assert_eq!(config.shutdown_grace, Duration::from_secs(20));
     assert_eq!(config.auto_disable_after, Some(Duration::from_secs(5 * 86_400)));
     assert_eq!(config.api_rate_per_second, 0);
+    assert!(config.jwt_issuers.is_empty());
+    assert_eq!((config.jwt_audience.as_str(), config.token_lifetime), ("postrider", Duration::from_secs(3600)));
     assert!(config.dispatch_threads >= 1);
     assert!(config.otlp_endpoint.is_none());
     assert_eq!(format!("{config:?}"), format!("{:?}", Checked::defaults().config));
@@ -62,6 +70,9 @@ fn every_switch_takes_a_good_value_from_its_variable() {
         ("POSTRIDER_SHUTDOWN_GRACE", "1500ms"),
         ("POSTRIDER_AUTO_DISABLE_AFTER", "off"),
         ("POSTRIDER_API_RATE", "100"),
+        ("POSTRIDER_JWT_ISSUERS", ISSUERS),
+        ("POSTRIDER_JWT_AUDIENCE", "https://hooks.example.com"),
+        ("POSTRIDER_TOKEN_LIFETIME", "15m"),
         ("POSTRIDER_DISPATCH_THREADS", "3"),
         ("POSTRIDER_LOG", "warn,postrider::pipeline=debug"),
         ("POSTRIDER_LOG_FORMAT", "json"),
@@ -91,6 +102,13 @@ fn every_switch_takes_a_good_value_from_its_variable() {
     assert_eq!(config.shutdown_grace, Duration::from_millis(1500));
     assert_eq!(config.auto_disable_after, None);
     assert_eq!(config.api_rate_per_second, 100);
+    let issuers: Vec<_> = config.jwt_issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
+    assert_eq!(issuers, ["https://id.example", "accounts.example"]);
+    assert_eq!(config.jwt_issuers[0].audiences, ["a", "b"]);
+    assert_eq!(config.jwt_issuers[0].keys, KeySource::Url("https://id.example/jwks".parse().unwrap()));
+    assert_eq!(config.jwt_issuers[1].keys, KeySource::File("/etc/keys.json".into()));
+    assert_eq!(config.jwt_audience, "https://hooks.example.com");
+    assert_eq!(config.token_lifetime, Duration::from_secs(900));
     assert_eq!(config.dispatch_threads, 3);
     assert_eq!(config.log.filter, "warn,postrider::pipeline=debug");
     assert_eq!(config.log.format, LogFormat::Json);
@@ -117,6 +135,20 @@ fn every_switch_refuses_a_bad_value_by_name() {
         ("POSTRIDER_SHUTDOWN_GRACE", "20"),
         ("POSTRIDER_AUTO_DISABLE_AFTER", "never"),
         ("POSTRIDER_API_RATE", "-1"),
+        ("POSTRIDER_JWT_ISSUERS", "https://id.example"),
+        ("POSTRIDER_JWT_ISSUERS", r#"[{"issuer":"a"}]"#),
+        ("POSTRIDER_JWT_ISSUERS", r#"[{"issuer":"a","jwks_url":"https://a/","jwks_file":"/a"}]"#),
+        ("POSTRIDER_JWT_ISSUERS", r#"[{"issuer":"a","jwks_url":"file:///a"}]"#),
+        ("POSTRIDER_JWT_ISSUERS", r#"[{"issuer":"a","jwks_file":""}]"#),
+        ("POSTRIDER_JWT_ISSUERS", r#"[{"issuer":"","jwks_file":"/a"}]"#),
+        ("POSTRIDER_JWT_ISSUERS", r#"[{"issuer":"a@b","jwks_file":"/a"}]"#),
+        ("POSTRIDER_JWT_ISSUERS", r#"[{"issuer":"a","audience":[],"jwks_file":"/a"}]"#),
+        ("POSTRIDER_JWT_ISSUERS", r#"[{"issuer":"a","audience":"b c","jwks_file":"/a"}]"#),
+        ("POSTRIDER_JWT_ISSUERS", r#"[{"issuer":"a","algorithm":"HS256","jwks_file":"/a"}]"#),
+        ("POSTRIDER_JWT_ISSUERS", r#"[{"issuer":"a","jwks_file":"/a"},{"issuer":"a","jwks_file":"/b"}]"#),
+        ("POSTRIDER_JWT_AUDIENCE", "a b"),
+        ("POSTRIDER_TOKEN_LIFETIME", "59s"),
+        ("POSTRIDER_TOKEN_LIFETIME", "25h"),
         ("POSTRIDER_STORE_CONNECTIONS", "1"),
         ("POSTRIDER_NODE_TTL", "1s"),
         ("POSTRIDER_AUTO_MIGRATE", "perhaps"),
@@ -233,6 +265,39 @@ fn an_empty_variable_is_as_good_as_none() {
     let loaded = variables(&[("POSTRIDER_LISTEN", ""), ("POSTRIDER_MASTER_KEY", " ")]).load().unwrap();
     assert_eq!(loaded.checked.config.listen.port(), 8080);
     assert!(loaded.checked.master_key.is_none());
+}
+
+#[test]
+fn issuers_may_be_tables_in_the_file_and_have_a_bound() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("postrider.toml");
+    let table = |name: String| format!("[[jwt_issuers]]\nissuer = '{name}'\naudience = ['a', 'b']\njwks_file = '/k'\n");
+    let load = |count: usize| {
+        let tables: String = (0..count).map(|number| table(format!("https://{number}.example"))).collect();
+        fs::write(&path, tables).unwrap();
+        Sources { config_file: Some(path.clone()), ..Sources::default() }.load()
+    };
+    let issuers = load(JWT_ISSUERS_MAX).unwrap().checked.config.jwt_issuers;
+    assert_eq!(issuers.len(), JWT_ISSUERS_MAX);
+    assert_eq!((issuers[1].issuer.as_str(), issuers[1].audiences.len()), ("https://1.example", 2));
+    assert!(load(JWT_ISSUERS_MAX + 1).is_err());
+    let name = |length: usize| format!("https://{}", "a".repeat(length - 8));
+    assert!(issuers::audience(&name(JWT_NAME_BYTES_MAX)).is_ok());
+    assert!(issuers::audience(&name(JWT_NAME_BYTES_MAX + 1)).is_err());
+    for (value, is_good) in [("1m", true), ("24h", true), ("59999ms", false), ("86400001ms", false)] {
+        assert_eq!(issuers::lifetime(value).is_ok(), is_good, "{value}");
+    }
+}
+
+#[test]
+fn a_key_set_in_a_file_is_read_up_to_its_bound() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys.json");
+    fs::write(&path, " ".repeat(JWKS_BYTES_MAX)).unwrap();
+    assert_eq!(read_key_set(&path).unwrap().len(), JWKS_BYTES_MAX);
+    fs::write(&path, " ".repeat(JWKS_BYTES_MAX + 1)).unwrap();
+    assert!(read_key_set(&path).unwrap_err().contains("keys.json"));
+    assert!(read_key_set(&directory.path().join("none")).unwrap_err().contains("none"));
 }
 
 #[test]

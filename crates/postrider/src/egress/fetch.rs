@@ -1,8 +1,10 @@
-//! One GET of a small document that is wanted whole: a provider's certificate.
+//! One GET of a small document that is wanted whole: a provider's certificate, an issuer's keys.
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -13,6 +15,20 @@ use url::Url;
 use super::connection::{Connection, Trouble};
 use super::failure::{self, Stage, failed};
 use super::{Client, Progress, connect};
+
+/// Gets documents; the client, or a script in tests.
+pub trait Fetch: std::fmt::Debug + Send + Sync + 'static {
+    /// The document at `url` whole, at most `bytes_max` bytes, within `limit`; the text says why not. Redirects are not
+    /// followed.
+    fn fetch<'a>(&'a self, url: &'a Url, bytes_max: usize, limit: Duration) -> BoxFuture<'a, Result<Bytes, String>>;
+}
+
+impl Fetch for Client {
+    fn fetch<'a>(&'a self, url: &'a Url, bytes_max: usize, limit: Duration) -> BoxFuture<'a, Result<Bytes, String>> {
+        let fetched = Client::fetch(self, url, bytes_max, limit);
+        fetched.map(|result| result.map_err(|error| error.detail)).boxed()
+    }
+}
 
 impl Client {
     /// The document at `url`, of at most `bytes_max` bytes, over a connection of its own.

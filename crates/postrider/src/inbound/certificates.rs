@@ -9,29 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use postrider_core::limits::{CERTIFICATE_PEM_BYTES_MAX, INBOUND_CERTIFICATES_MAX};
 use postrider_core::time::UnixMs;
 use tokio::sync::{OnceCell, Semaphore};
 use url::Url;
 
-use crate::egress::Client;
-
-/// Gets documents; the egress client, or a script in tests.
-pub trait Fetch: std::fmt::Debug + Send + Sync + 'static {
-    /// The document at `url` whole, at most `bytes_max` bytes, within `limit`; the text says why not. Redirects are not
-    /// followed.
-    fn fetch<'a>(&'a self, url: &'a Url, bytes_max: usize, limit: Duration) -> BoxFuture<'a, Result<Bytes, String>>;
-}
-
-impl Fetch for Client {
-    fn fetch<'a>(&'a self, url: &'a Url, bytes_max: usize, limit: Duration) -> BoxFuture<'a, Result<Bytes, String>> {
-        let fetched = Client::fetch(self, url, bytes_max, limit);
-        fetched.map(|result| result.map_err(|error| error.detail)).boxed()
-    }
-}
+use crate::egress::Fetch;
 
 /// Vendors replace their certificates once in months; a day bounds how long a withdrawn one is used.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);

@@ -14,8 +14,8 @@ use postrider_core::time::UnixMs;
 use tokio::sync::watch;
 use url::Url;
 
-use super::Fetch;
 use super::certificates::CertificateCache;
+use crate::egress::Fetch;
 
 /// Has a certificate at every URL that ends in `.pem`, and gives it out when it is open.
 #[derive(Debug)]

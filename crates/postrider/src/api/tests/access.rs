@@ -31,6 +31,11 @@ fn table() -> Vec<(&'static str, &'static str, Needs, Value)> {
         ("GET", "/metrics", Nothing, Value::Null),
         ("GET", "/openapi.json", Nothing, Value::Null),
         ("GET", "/docs", Nothing, Value::Null),
+        ("GET", "/.well-known/jwks.json", Nothing, Value::Null),
+        ("GET", "/.well-known/openid-configuration", Nothing, Value::Null),
+        ("GET", "/.well-known/oauth-authorization-server", Nothing, Value::Null),
+        // Who asks for a token proves himself in another way than with one.
+        ("POST", "/oauth/token", Signature, Value::Null),
         ("POST", "/v1/partners", Platform, json!({ "name": "P" })),
         ("GET", "/v1/partners", Platform, Value::Null),
         ("GET", "/v1/partners/{partner}", Platform, Value::Null),

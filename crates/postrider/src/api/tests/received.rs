@@ -23,7 +23,7 @@ use url::Url;
 
 use super::World;
 use crate::ambient::{Ambient, System};
-use crate::inbound::Fetch;
+use crate::egress::Fetch;
 use crate::pipeline::{receiver_purpose, secrets_purpose};
 use crate::registry;
 use crate::store::{Actor, WebhookRecord};

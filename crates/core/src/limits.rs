@@ -171,6 +171,11 @@ pub const PAGE_DEFAULT: usize = 50;
 pub const RECEIVED_PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Rows a bulk change touches in one transaction.
 pub const BULK_STEP: usize = 500;
+/// Entries of the audit log that an export has in memory at a time: an entry can be a few hundred kilobytes.
+pub const AUDIT_EXPORT_STEP: usize = 50;
+/// One line of an exported audit log, bytes: what a check of it has in memory. Above the largest entry, two views of an
+/// object of [`MANAGEMENT_BODY_BYTES_MAX`] with every byte escaped.
+pub const AUDIT_LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A signed token, bytes: real ones have one or two thousand, and it travels in a header.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;

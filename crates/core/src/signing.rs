@@ -256,11 +256,35 @@ pub fn secret_from_random(bytes: [u8; 32]) -> Secret {
     Secret(format!("{HMAC_PREFIX}{}", BASE64.encode(Zeroizing::new(bytes).as_slice())))
 }
 
-/// The public key (`whpk_<base64>`) that goes with an ed25519 secret; `None` for every other secret.
-pub fn public_key(dialect: Dialect, secret: &Secret) -> Option<String> {
+/// A fresh secret of the kind that `former` is, from 32 random bytes: an ed25519 key is followed by one, so that receivers
+/// who only have the public key can go on verifying; everything else by [`secret_from_random`].
+pub fn secret_like(dialect: Dialect, former: &Secret, bytes: [u8; 32]) -> Secret {
+    match public_key(dialect, former) {
+        Some(_) => ed25519_from_random(bytes),
+        None => secret_from_random(bytes),
+    }
+}
+
+/// A fresh ed25519 key (`whsk_<base64 of its seed>`), for dialects that sign with one.
+pub fn ed25519_from_random(seed: [u8; 32]) -> Secret {
+    Secret(format!("{SEED_PREFIX}{}", BASE64.encode(Zeroizing::new(seed).as_slice())))
+}
+
+/// The public key that goes with an ed25519 secret; `None` for every other secret.
+pub fn public_key(dialect: Dialect, secret: &Secret) -> Option<PublicKey> {
     match signing_key(dialect, secret).ok()?? {
-        SigningKey::Ed25519(pair) => Some(format!("{PUBLIC_PREFIX}{}", BASE64.encode(pair.public_key()))),
+        SigningKey::Ed25519(pair) => pair.public_key().as_ref().try_into().ok().map(PublicKey),
         SigningKey::Hmac(_) => None,
+    }
+}
+
+/// What verifies and cannot sign: 32 bytes (RFC 8032). Its text is `whpk_<base64>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublicKey(pub [u8; 32]);
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PUBLIC_PREFIX}{}", BASE64.encode(self.0))
     }
 }
 

@@ -56,7 +56,7 @@ impl App {
     }
 
     async fn assemble(config: Config, ambient: Arc<dyn Ambient>, store: Arc<dyn Store>) -> Result<Arc<App>> {
-        let sealer = Arc::new(Sealer::load_or_create(&*store, &config.master_key, ambient.clone()).await?);
+        let sealer = Arc::new(unlock(&config, &*store, ambient.clone()).await?);
         let configuration = store.configuration().await.context("cannot read the configuration in the store")?;
         let catalog = Arc::new(Catalog::new(configuration));
         let listeners = Arc::new(Listeners::default());
@@ -92,6 +92,26 @@ impl App {
         let stopping = CancellationToken::new();
         Ok(Arc::new(App { config, ambient, store, catalog, sealer, engine, inbound, tokens, listeners, stopping }))
     }
+}
+
+/// Opens the secrets of the store. A rotation of the master key that was cut short after the store had gone over to the new
+/// one is brought to its end.
+///
+/// # Errors
+/// The store's, or a master key that is not its own.
+pub(crate) async fn unlock(config: &Config, store: &dyn Store, ambient: Arc<dyn Ambient>) -> Result<Sealer> {
+    let refused = match Sealer::load_or_create(store, &config.master_key, ambient.clone()).await {
+        Ok(sealer) => return Ok(sealer),
+        Err(refused) => refused,
+    };
+    if !crate::config::is_in_file(&config.data, &config.master_key) {
+        return Err(refused);
+    }
+    let Some(next) = crate::config::next_master_key(&config.data)? else { return Err(refused) };
+    let Ok((sealer, _)) = Sealer::load(store, &next, ambient).await else { return Err(refused) };
+    crate::config::replace_master_key(&config.data)?;
+    tracing::warn!("a rotation of the master key had been cut short; it is finished");
+    Ok(sealer)
 }
 
 /// Opens the store that `config` names.

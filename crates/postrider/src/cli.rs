@@ -1,6 +1,7 @@
 //! The command line: one module a command. Each says what it did on standard output and what went wrong on standard
 //! error, with an exit code that a script can go by ([`failure::Kind`]).
 
+mod audit;
 mod client;
 mod configuration;
 mod delivery_line;
@@ -70,6 +71,9 @@ enum Command {
     /// List, create and revoke API keys; make and rotate the master key.
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Export the audit log, and check that nobody has changed it.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Bring the store of a stopped server to this version's form.
     Migrate(migrate::Migrate),
     /// Check configuration, store, disk, clock, names, certificates and server.
@@ -112,6 +116,7 @@ async fn run(command: Command, terminal: &mut Terminal) -> Result<(), Failure> {
         Command::Verify(verify) => signatures::verify(&verify, terminal),
         Command::Tenants(command) => tenants::run(command, terminal).await,
         Command::Keys(command) => keys::run(command, terminal).await,
+        Command::Audit(command) => audit::run(command, terminal).await,
         Command::Config(command) => configuration::run(command, terminal),
         Command::Completions { shell } => completions(shell, terminal),
     }

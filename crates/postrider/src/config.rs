@@ -33,6 +33,8 @@ pub use load::{ConfigError, Loaded, Origin, Problem, Sources, client_variable, v
 pub use report::{markdown, sample};
 pub use settings::{SETTINGS, Setting};
 
+pub use keys::{is_in_file, next_master_key, put_next_master_key};
+
 /// Checked configuration of `postrider serve`.
 #[derive(Clone, Debug)]
 pub struct Config {

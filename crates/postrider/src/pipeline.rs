@@ -377,16 +377,17 @@ impl Engine {
         Ok(TestReport { delivery_id: *first_delivery, event_id: *id, attempt })
     }
 
-    /// Tries a delivery now.
+    /// Tries a delivery now; what is done is audited with it.
     ///
     /// # Errors
     /// The store's.
-    pub async fn retry(&self, scope: Scope, delivery: DeliveryId) -> store::Result<ByHand> {
+    pub async fn retry(&self, scope: Scope, delivery: DeliveryId, actor: &Actor) -> store::Result<ByHand> {
         let Some(record) = self.store.delivery(scope, delivery).await? else { return Ok(ByHand::NotFound) };
         if self.is_in_flight(record.webhook_id, delivery).await {
             return Ok(ByHand::InFlight);
         }
-        Ok(match self.store.retry(scope, delivery, self.ambient.now()).await? {
+        let entry = self.audit(("delivery.retried", delivery.to_string()), record.tenant_id, actor, None);
+        Ok(match self.store.retry(scope, delivery, self.ambient.now(), Some(entry)).await? {
             Retried::NotFound => ByHand::NotFound,
             Retried::AlreadyDue => ByHand::AlreadySo,
             Retried::Queued { webhook_id, .. } => {
@@ -396,20 +397,28 @@ impl Engine {
         })
     }
 
-    /// Ends a pending delivery that is not in flight.
+    /// Ends a pending delivery that is not in flight; what is done is audited with it.
     ///
     /// # Errors
     /// The store's.
-    pub async fn cancel(&self, scope: Scope, delivery: DeliveryId) -> store::Result<ByHand> {
+    pub async fn cancel(&self, scope: Scope, delivery: DeliveryId, actor: &Actor) -> store::Result<ByHand> {
         let Some(record) = self.store.delivery(scope, delivery).await? else { return Ok(ByHand::NotFound) };
-        let webhook_id = record.webhook_id;
-        let canceled = peers::cancel(&*self.store, &self.shards, &*self.ambient, scope, webhook_id, delivery).await?;
+        let entry = self.audit(("delivery.canceled", delivery.to_string()), record.tenant_id, actor, None);
+        let asked = peers::Cancel { scope, webhook_id: record.webhook_id, delivery_id: delivery };
+        let canceled = peers::cancel(&*self.store, &self.shards, &*self.ambient, asked, Some(entry.clone())).await?;
         Ok(match canceled {
             None => ByHand::InFlight,
             Some(Canceled::NotFound) => ByHand::NotFound,
             Some(Canceled::AlreadyEnded) => ByHand::AlreadySo,
             Some(Canceled::Done { .. }) => ByHand::Done,
-            Some(Canceled::Asked { .. }) => self.canceled_elsewhere(scope, delivery).await?,
+            Some(Canceled::Asked { .. }) => {
+                let done = self.canceled_elsewhere(scope, delivery).await?;
+                if done == ByHand::Done {
+                    // The other node does not know who asked.
+                    self.store.audit(entry).await?;
+                }
+                done
+            }
         })
     }
 
@@ -435,8 +444,8 @@ impl Engine {
         in_flight.await.is_ok_and(|all| all.contains(&delivery))
     }
 
-    /// Delivers one event again: to `webhooks` (of the same tenant), or to all that are subscribed now.
-    /// `None` when the event does not exist in the scope.
+    /// Delivers one event again: to `webhooks` (of the same tenant), or to all that are subscribed now. It is audited with
+    /// it. `None` when the event does not exist in the scope.
     ///
     /// # Errors
     /// The store's.
@@ -445,6 +454,7 @@ impl Engine {
         scope: Scope,
         event: EventId,
         webhooks: Option<Vec<WebhookId>>,
+        actor: &Actor,
     ) -> store::Result<Option<Vec<DeliveryId>>> {
         let Some(found) = self.store.event(scope, &store::EventKey::Id(event)).await? else { return Ok(None) };
         let body = &found.event;
@@ -458,7 +468,9 @@ impl Engine {
         };
         let open: Vec<WebhookId> =
             webhooks.into_iter().filter(|id| takes_deliveries(&self.catalog, body.tenant_id, *id)).collect();
-        let queued = self.store.replay_event(scope, event, open.clone(), self.ambient.now()).await?;
+        let after = serde_json::json!({ "webhooks": open });
+        let entry = self.audit(("event.replayed", event.to_string()), body.tenant_id, actor, Some(after));
+        let queued = self.store.replay_event(scope, event, open.clone(), self.ambient.now(), Some(entry)).await?;
         for webhook in open {
             self.shards.send(webhook, Message::Wake(webhook));
         }
@@ -493,7 +505,7 @@ impl Engine {
             finished_at: None,
         };
         let after = serde_json::json!({ "select": replay.select, "rate_per_second": rate_per_second });
-        let audit = self.audit("replay.created", &replay, actor, Some(after));
+        let audit = self.audit(("replay.created", id.to_string()), replay.select.tenant_id, &actor, Some(after));
         self.store.replay_create(replay.clone(), audit).await?;
         tokio::spawn(self.replayer.clone().run(replay.clone()));
         Ok(replay)
@@ -505,18 +517,24 @@ impl Engine {
     /// The store's.
     pub async fn cancel_replay(&self, scope: Scope, id: ReplayId, actor: Actor) -> store::Result<Option<ReplayRecord>> {
         let Some(replay) = self.store.replay_get(scope, id).await? else { return Ok(None) };
-        let audit = self.audit("replay.canceled", &replay, actor, None);
+        let audit = self.audit(("replay.canceled", id.to_string()), replay.select.tenant_id, &actor, None);
         self.store.replay_cancel(scope, id, self.ambient.now(), audit).await
     }
 
-    fn audit(&self, action: &str, replay: &ReplayRecord, actor: Actor, after: Option<serde_json::Value>) -> AuditEntry {
+    fn audit(
+        &self,
+        (action, target): (&str, String),
+        tenant: TenantId,
+        actor: &Actor,
+        after: Option<serde_json::Value>,
+    ) -> AuditEntry {
         AuditEntry {
             id: AuditId::from_random(self.ambient.random()),
             at: self.ambient.now(),
-            tenant_id: Some(replay.select.tenant_id),
-            actor,
+            tenant_id: Some(tenant),
+            actor: actor.clone(),
             action: action.to_owned(),
-            target: replay.id.to_string(),
+            target,
             before: None,
             after,
         }

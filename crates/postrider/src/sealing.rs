@@ -17,6 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{Key, KeyInit, XChaCha20Poly1305, XNonce};
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::ambient::Ambient;
@@ -38,6 +39,13 @@ pub struct MasterKey {
 impl fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "MasterKey(… from {})", self.origin)
+    }
+}
+
+impl PartialEq for MasterKey {
+    /// Whether they are the same key, wherever they came from.
+    fn eq(&self, other: &MasterKey) -> bool {
+        self.bytes.as_slice().ct_eq(other.bytes.as_slice()).into()
     }
 }
 
@@ -101,6 +109,16 @@ impl Sealer {
         Sealer { data_key: Zeroizing::new(data_key), cipher, ambient }
     }
 
+    /// As [`Sealer::load_or_create`], for a store that has a data key; also gives it as it is wrapped now.
+    ///
+    /// # Errors
+    /// The store's, a store without a data key, or a master key that is not its own.
+    pub async fn load(store: &dyn Store, master: &MasterKey, ambient: Arc<dyn Ambient>) -> Result<(Sealer, Vec<u8>)> {
+        let wrapped = store.get_setting(DATA_KEY).await.context("reading the data key")?;
+        let wrapped = wrapped.context("the store holds no secrets yet")?;
+        Ok((Sealer::unwrap_data_key(&wrapped, master, ambient)?, wrapped))
+    }
+
     /// Unwraps the store's data key with `master`, or makes one on first use.
     ///
     /// # Errors
@@ -119,8 +137,8 @@ impl Sealer {
         let wrapping = Sealer::with_data_key(*master.bytes, ambient.clone());
         let data_key = wrapping.open(DATA_KEY, wrapped).map_err(|_| {
             anyhow!(
-                "the master key ({}) does not open this store: it was created with another one. Give the former key \
-                 back, or restore `master.key` from the backup of the data directory",
+                "the master key ({}) does not open this store, which has another one. If it was rotated, give the new \
+                 key; otherwise give the former one back, or restore `master.key` from the backup of the data directory",
                 master.origin
             )
         })?;
@@ -128,12 +146,14 @@ impl Sealer {
         Ok(Sealer::with_data_key(bytes, ambient))
     }
 
-    /// Wraps the data key with `master` from now on: rotation of the master key. Sealed values stay as they are.
+    /// Wraps the data key with `master` from now on, in one transaction: rotation of the master key. Sealed values stay as
+    /// they are, and so do processes that run. `wrapped` is what [`Sealer::load`] gave; `false` if somebody else has
+    /// rotated the key since: nothing was changed.
     ///
     /// # Errors
     /// The store's.
-    pub async fn rewrap(&self, store: &dyn Store, master: &MasterKey) -> Result<()> {
-        store.put_setting(DATA_KEY, self.wrapped(master)).await.context("keeping the data key")
+    pub async fn rewrap(&self, store: &dyn Store, wrapped: Vec<u8>, master: &MasterKey) -> Result<bool> {
+        store.replace_setting(DATA_KEY, wrapped, self.wrapped(master)).await.context("keeping the data key")
     }
 
     fn wrapped(&self, master: &MasterKey) -> Vec<u8> {

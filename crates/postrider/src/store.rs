@@ -142,12 +142,27 @@ pub trait Store: Send + Sync + Debug + 'static {
 
     // ---- by hand ---------------------------------------------------------------------------------------------
 
+    // What is done here is done together with its audit entry, and what is not done has none.
+
     /// Makes a delivery due at once. A parked one keeps its schedule (`resume_at`); a finished one goes back to
     /// pending with its attempts, for one try. The row is parked; the caller wakes the lane.
-    async fn retry(&self, scope: Scope, delivery: DeliveryId, now: UnixMs) -> Result<Retried>;
+    async fn retry(
+        &self,
+        scope: Scope,
+        delivery: DeliveryId,
+        now: UnixMs,
+        audit: Option<AuditEntry>,
+    ) -> Result<Retried>;
 
-    /// Cancels a delivery that is parked or held (the caller has made sure that it is not in flight).
-    async fn cancel(&self, scope: Scope, delivery: DeliveryId, now: UnixMs) -> Result<Canceled>;
+    /// Cancels a delivery that is parked or held (the caller has made sure that it is not in flight). Where another node is
+    /// only asked to ([`Canceled::Asked`]), no entry is written.
+    async fn cancel(
+        &self,
+        scope: Scope,
+        delivery: DeliveryId,
+        now: UnixMs,
+        audit: Option<AuditEntry>,
+    ) -> Result<Canceled>;
 
     /// Cancels up to `limit` parked deliveries of a webhook that was disabled or deleted; the number canceled. Held
     /// ones may be in flight: the process that holds them ends them by [`Store::record`].
@@ -161,6 +176,7 @@ pub trait Store: Send + Sync + Debug + 'static {
         event: EventId,
         webhooks: Vec<WebhookId>,
         now: UnixMs,
+        audit: Option<AuditEntry>,
     ) -> Result<Option<Vec<DeliveryId>>>;
 
     /// How many deliveries or events a bulk replay matches.
@@ -260,6 +276,8 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// A sealed value by name, such as the wrapped data key.
     async fn get_setting(&self, name: &str) -> Result<Option<Vec<u8>>>;
     async fn put_setting(&self, name: &str, value: Vec<u8>) -> Result<()>;
+    /// Replaces `former`; `false` if something else is kept by now, and stays.
+    async fn replace_setting(&self, name: &str, former: Vec<u8>, value: Vec<u8>) -> Result<bool>;
     /// Keeps `value` unless there is one already; the one that is kept.
     async fn init_setting(&self, name: &str, value: Vec<u8>) -> Result<Vec<u8>>;
 

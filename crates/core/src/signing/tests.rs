@@ -105,7 +105,8 @@ fn the_public_key_of_an_ed25519_secret_is_the_published_one() {
     let expected = format!("whpk_{}", BASE64.encode(hex::decode(PUBLIC).unwrap()));
     let seed_and_public = [SEED.to_vec(), hex::decode(PUBLIC).unwrap()].concat();
     for secret in [ed25519(), format!("whsk_{}", BASE64.encode(seed_and_public))] {
-        assert_eq!(public_key(Dialect::Standard, &Secret::new(secret)), Some(expected.clone()));
+        let public = public_key(Dialect::Standard, &Secret::new(secret)).unwrap();
+        assert_eq!((public.to_string(), hex::encode(public.0)), (expected.clone(), PUBLIC.to_owned()));
     }
     assert_eq!(public_key(Dialect::Standard, &Secret::new(OFFICIAL.into())), None);
     assert_eq!(public_key(Dialect::Athenty, &Secret::new(ed25519())), None);
@@ -114,12 +115,23 @@ fn the_public_key_of_an_ed25519_secret_is_the_published_one() {
 #[test]
 fn an_ed25519_signature_verifies_with_the_public_key_alone() {
     let headers = request(Dialect::Standard, &secrets(&ed25519(), None), BODY);
-    let public = public_key(Dialect::Standard, &Secret::new(ed25519())).unwrap();
+    let public = public_key(Dialect::Standard, &Secret::new(ed25519())).unwrap().to_string();
     assert!(headers[0].1.starts_with("v1a,"));
     assert_eq!(check(Dialect::Standard, &public, &headers, BODY), Ok(()));
     assert_eq!(check(Dialect::Standard, &ed25519(), &headers, BODY), Ok(()));
     assert_eq!(check(Dialect::Standard, &public, &headers, "{}"), Err(VerifyError::SignatureMismatch));
     assert_eq!(check(Dialect::Standard, OFFICIAL, &headers, BODY), Err(VerifyError::SignatureMismatch));
+}
+
+#[test]
+fn a_secret_that_is_made_up_is_of_the_kind_of_the_former() {
+    let after = |dialect, former: &str| secret_like(dialect, &Secret::new(former.into()), [3; 32]);
+    let key = after(Dialect::Standard, &ed25519());
+    assert_eq!(key.reveal(), format!("whsk_{}", BASE64.encode([3; 32])));
+    assert!(public_key(Dialect::Standard, &key).is_some());
+    for (dialect, former) in [(Dialect::Standard, OFFICIAL), (Dialect::Athenty, &ed25519()), (Dialect::Athena, "")] {
+        assert_eq!(after(dialect, former), secret_from_random([3; 32]), "{dialect:?}");
+    }
 }
 
 #[test]

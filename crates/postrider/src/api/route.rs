@@ -15,7 +15,7 @@ use crate::auth::Permission;
 /// Who may make a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Anyone; the call reveals nothing of any tenant.
+    /// Anyone; the call reveals nothing of any tenant but what the tenant has made public.
     Open,
     /// Whoever has the permission, within his own scope.
     Needs(Permission),

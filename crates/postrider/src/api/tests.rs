@@ -4,6 +4,10 @@
 
 mod access;
 mod alumia;
+mod athenatext;
+mod auditing;
+mod changeover;
+mod clock;
 mod documents;
 mod errors;
 mod events;
@@ -122,8 +126,12 @@ impl World {
     }
 
     async fn with(change: impl FnOnce(&mut Config)) -> World {
+        World::under(Arc::new(System), change).await
+    }
+
+    /// Under a clock of the test's.
+    async fn under(ambient: Arc<dyn Ambient>, change: impl FnOnce(&mut Config)) -> World {
         let directory = tempfile::tempdir().unwrap();
-        let ambient: Arc<dyn Ambient> = Arc::new(System);
         let opened = Checked::defaults().open_with(&System, |config| {
             config.data = directory.path().to_owned();
             config.dispatch_threads = 1;

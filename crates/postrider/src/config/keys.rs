@@ -16,6 +16,8 @@ use crate::sealing::MasterKey;
 
 pub const ADMIN_KEY_FILE: &str = "admin.key";
 pub const MASTER_KEY_FILE: &str = "master.key";
+/// The key that a rotation is about to make the master key.
+const NEXT_MASTER_KEY_FILE: &str = "master.key.next";
 /// The embedded store, whose presence means that there was a master key once.
 const STORE_FILE: &str = "postrider.db";
 
@@ -57,15 +59,55 @@ pub(super) fn master_key(data: &Path, ambient: &dyn Ambient, warnings: &mut Vec<
     MasterKey::parse(&text, &MasterKey::origin_of_file(&path)).map_err(|error| anyhow!("{}: {error}", path.display()))
 }
 
-/// Puts another master key into its file, whole or not at all.
+// A rotation of the master key that is in its file: the new key is put beside it, then the store goes over to the new key,
+// then the new key takes the former one's place. Whenever that is cut short, one of the two files opens the store.
+
+/// Whether `key` was read from its file in `data`.
+pub fn is_in_file(data: &Path, key: &MasterKey) -> bool {
+    key.origin() == MasterKey::origin_of_file(&data.join(MASTER_KEY_FILE))
+}
+
+/// Puts `key` beside the master key, whole and on disk, in place of what an earlier rotation left there.
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn replace_master_key(data: &Path, key: &MasterKey) -> Result<()> {
-    let (path, next) = (data.join(MASTER_KEY_FILE), data.join("master.key.next"));
-    let _ = fs::remove_file(&next);
-    create_private(&next, key.encoded().as_bytes()).with_context(|| format!("cannot write {}", next.display()))?;
-    fs::rename(&next, &path).with_context(|| format!("cannot replace {}", path.display()))
+pub fn put_next_master_key(data: &Path, key: &MasterKey) -> Result<()> {
+    let next = data.join(NEXT_MASTER_KEY_FILE);
+    let context = || format!("cannot write {}", next.display());
+    match fs::remove_file(&next) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).with_context(context),
+        _ => {}
+    }
+    if !create_private(&next, key.encoded().as_bytes()).with_context(context)? {
+        bail!("{}: another rotation is under way", next.display());
+    }
+    Ok(())
+}
+
+/// The key that a rotation has left beside the master key, if it was cut short.
+///
+/// # Errors
+/// There is one that cannot be read.
+pub fn next_master_key(data: &Path) -> Result<Option<MasterKey>> {
+    let next = data.join(NEXT_MASTER_KEY_FILE);
+    let text = match fs::read_to_string(&next) {
+        Ok(text) => Zeroizing::new(text),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", next.display())),
+    };
+    // Told by the name of the file that it is about to have.
+    let origin = MasterKey::origin_of_file(&data.join(MASTER_KEY_FILE));
+    MasterKey::parse(&text, &origin).map(Some).map_err(|error| anyhow!("{}: {error}", next.display()))
+}
+
+/// The key beside the master key becomes the master key.
+///
+/// # Errors
+/// The file cannot be replaced.
+pub fn replace_master_key(data: &Path) -> Result<()> {
+    let (path, next) = (data.join(MASTER_KEY_FILE), data.join(NEXT_MASTER_KEY_FILE));
+    fs::rename(&next, &path).with_context(|| format!("cannot replace {}", path.display()))?;
+    fs::File::open(data).and_then(|directory| directory.sync_all()).with_context(|| format!("{}", data.display()))
 }
 
 /// The content of `path`, which is made by `fresh` if it is missing; and whether it was.

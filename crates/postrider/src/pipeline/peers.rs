@@ -12,7 +12,7 @@ use super::replay::Replayer;
 use super::shard::{Message, Shards, Withdrawn};
 use crate::ambient::Ambient;
 use crate::catalog::Catalog;
-use crate::store::{self, Begun, Canceled, Notice, Scope, Signal, Store};
+use crate::store::{self, AuditEntry, Begun, Canceled, Notice, Scope, Signal, Store};
 
 /// Pause before the store, which could not be asked, is asked again.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -102,8 +102,9 @@ impl Peers {
     }
 
     async fn cancel(self, webhook_id: WebhookId, delivery_id: DeliveryId) {
-        let canceled =
-            cancel(&*self.store, &self.shards, &*self.ambient, Scope::Platform, webhook_id, delivery_id).await;
+        let asked = Cancel { scope: Scope::Platform, webhook_id, delivery_id };
+        // Whoever asked the other node is in the audit log from there.
+        let canceled = cancel(&*self.store, &self.shards, &*self.ambient, asked, None).await;
         if let Err(error) = canceled {
             tracing::warn!(%error, %delivery_id, "a delivery could not be canceled for another node");
         }
@@ -129,21 +130,28 @@ pub(crate) fn take_up(catalog: &Catalog, shards: &Shards, begun: Begun) {
     }
 }
 
-/// Ends a delivery that this node does not have in flight; `None` if it has.
+/// A delivery to end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cancel {
+    pub(crate) scope: Scope,
+    pub(crate) webhook_id: WebhookId,
+    pub(crate) delivery_id: DeliveryId,
+}
+
+/// Ends a delivery that this node does not have in flight, together with its audit entry; `None` if it has.
 pub(crate) async fn cancel(
     store: &dyn Store,
     shards: &Shards,
     ambient: &dyn Ambient,
-    scope: Scope,
-    webhook_id: WebhookId,
-    delivery_id: DeliveryId,
+    Cancel { scope, webhook_id, delivery_id }: Cancel,
+    audit: Option<AuditEntry>,
 ) -> store::Result<Option<Canceled>> {
     let (reply, withdrawn) = oneshot::channel();
     shards.send(webhook_id, Message::Withdraw { webhook_id, delivery_id, reply });
     if withdrawn.await == Ok(Withdrawn::InFlight) {
         return Ok(None);
     }
-    let canceled = store.cancel(scope, delivery_id, ambient.now()).await?;
+    let canceled = store.cancel(scope, delivery_id, ambient.now(), audit).await?;
     // An ordered lane may have waited for it.
     shards.send(webhook_id, Message::Wake(webhook_id));
     Ok(Some(canceled))

@@ -11,7 +11,9 @@ use postrider_core::filter::Filter;
 use postrider_core::ids::{TenantId, WebhookId};
 use postrider_core::inbound::Provider;
 use postrider_core::limits::WEBHOOKS_PER_TENANT_MAX;
-use postrider_core::signing::{ReceiverSecrets, Secret, WebhookSecrets, check_secret, secret_from_random};
+use postrider_core::signing::{
+    PublicKey, ReceiverSecrets, Secret, WebhookSecrets, check_secret, public_key, secret_from_random, secret_like,
+};
 use postrider_core::subscription::Subscriptions;
 use postrider_core::time::UnixMs;
 use postrider_core::webhook::{Concurrency, Ordering, RateLimit, RetryPolicy, WebhookSpec, WebhookStatus};
@@ -58,7 +60,7 @@ pub struct WebhookChange {
 /// A rotation of the own secret.
 #[derive(Clone, Debug, Default)]
 pub struct Rotation {
-    /// Made up unless given.
+    /// Made up unless given, of the kind of the former one.
     pub secret: Option<Secret>,
     /// How long the former secret goes on signing; the dialect's unless given.
     pub overlap: Option<Duration>,
@@ -230,9 +232,10 @@ pub async fn rotate_secret(
         let most = ROTATION_OVERLAP_MAX.as_secs();
         return Err(Rejection::invalid("overlap_seconds", format!("may be at most {most}")));
     }
-    let new = rotation.secret.unwrap_or_else(|| secret_from_random(app.ambient.random()));
-    check_secret(before.spec.dialect, &new).map_err(|error| Rejection::invalid("secret", error.0))?;
     let mut held = Held::open(app, &before)?;
+    let made_up = || secret_like(before.spec.dialect, &held.own.current, app.ambient.random());
+    let new = rotation.secret.unwrap_or_else(made_up);
+    check_secret(before.spec.dialect, &new).map_err(|error| Rejection::invalid("secret", error.0))?;
     if held.own.current == new {
         return Err(Rejection::invalid("secret", "is the secret it has already"));
     }
@@ -261,6 +264,17 @@ pub async fn finish_rotation(app: &App, scope: Scope, id: WebhookId, actor: &Act
     let mut record = WebhookRecord::clone(&before);
     seal(app, &mut record, &WebhookSecrets { current: held.current, previous: None });
     update(app, &before, record, "webhook.rotation_finished", actor).await
+}
+
+/// With what receivers verify what a webhook signs with ed25519, the newest first; two while a rotation lasts. None: there
+/// is no such webhook, or nothing of it may be public.
+pub fn public_keys(app: &App, id: WebhookId) -> Result<Vec<PublicKey>> {
+    let Some(webhook) = app.catalog.webhook(id) else { return Ok(Vec::new()) };
+    let secrets = own_secrets(app, &webhook.record)?;
+    let now = app.ambient.now();
+    let former = secrets.previous.as_ref().filter(|(_, until)| now < *until).map(|(secret, _)| secret);
+    let all = std::iter::once(&secrets.current).chain(former);
+    Ok(all.filter_map(|secret| public_key(webhook.record.spec.dialect, secret)).collect())
 }
 
 /// The webhook, if it exists in the scope.
@@ -430,5 +444,6 @@ fn view(record: &WebhookRecord) -> Value {
     let mut view = serde_json::to_value(&record.spec).expect("a webhook is plain JSON");
     view["headers"] = json!(masked(&record.spec.headers));
     view["status"] = json!(record.status);
+    view["disabled_reason"] = json!(record.disabled_reason);
     view
 }

@@ -9,13 +9,23 @@ use super::AuditEntry;
 /// Before the first entry.
 pub const START: [u8; 32] = [0; 32];
 
-/// SHA-256 of `previous` and the entry as one line of JSON: its fields in the order of [`AuditEntry`], as they are
-/// exported.
+/// The hash of `entry`, which comes after the one whose hash is `previous`.
 pub fn link(previous: &[u8; 32], entry: &AuditEntry) -> [u8; 32] {
+    link_line(previous, &line(entry))
+}
+
+/// SHA-256 of `previous` and an entry as [`line`] writes it.
+pub fn link_line(previous: &[u8; 32], line: &[u8]) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(previous);
-    context.update(&serde_json::to_vec(&Line::of(entry)).unwrap_or_default());
+    context.update(line);
     context.finish().as_ref().try_into().unwrap_or(START)
+}
+
+/// The entry as one line of JSON, its fields in the order of [`AuditEntry`]: what is hashed, and exported byte for byte, so
+/// that nobody needs our way of printing JSON to check it. An entry that was stored and read again gives the same bytes.
+pub fn line(entry: &AuditEntry) -> Vec<u8> {
+    serde_json::to_vec(&Line::of(entry)).unwrap_or_default()
 }
 
 /// An entry as it is hashed.

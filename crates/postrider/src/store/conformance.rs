@@ -70,6 +70,7 @@ macro_rules! suite {
             a_canceled_delivery_ends_and_cannot_be_canceled_again,
             pending_deliveries_of_a_webhook_are_canceled_in_bounded_steps,
             by_hand_reaches_only_into_its_scope,
+            what_is_done_by_hand_is_audited_and_nothing_else,
         );
         $crate::store::conformance::tests_of!($(#[$attribute])* $make, recording:
             a_success_moves_the_delivery_to_history_with_its_attempt,
@@ -158,6 +159,7 @@ macro_rules! suite {
             a_claim_of_a_dead_process_is_forgotten,
             a_claim_given_up_or_past_its_span_is_fresh_again,
             settings_are_kept,
+            a_setting_is_replaced_only_if_it_is_as_thought,
             a_closed_store_says_so,
         );
     };

@@ -314,12 +314,24 @@ impl Store for PgStore {
         self.hot(refill::refill(self, webhook, order, now, limit, bytes_max)).await
     }
 
-    async fn retry(&self, scope: Scope, delivery: DeliveryId, now: UnixMs) -> Result<Retried> {
-        self.call(queue::retry(self, scope, delivery, now)).await
+    async fn retry(
+        &self,
+        scope: Scope,
+        delivery: DeliveryId,
+        now: UnixMs,
+        audit: Option<AuditEntry>,
+    ) -> Result<Retried> {
+        self.call(queue::retry(self, scope, delivery, now, audit)).await
     }
 
-    async fn cancel(&self, scope: Scope, delivery: DeliveryId, now: UnixMs) -> Result<Canceled> {
-        self.call(queue::cancel(self, scope, delivery, now)).await
+    async fn cancel(
+        &self,
+        scope: Scope,
+        delivery: DeliveryId,
+        now: UnixMs,
+        audit: Option<AuditEntry>,
+    ) -> Result<Canceled> {
+        self.call(queue::cancel(self, scope, delivery, now, audit)).await
     }
 
     async fn cancel_pending(&self, webhook: WebhookId, detail: &str, limit: usize, now: UnixMs) -> Result<usize> {
@@ -332,8 +344,9 @@ impl Store for PgStore {
         event: EventId,
         webhooks: Vec<WebhookId>,
         now: UnixMs,
+        audit: Option<AuditEntry>,
     ) -> Result<Option<Vec<DeliveryId>>> {
-        self.call(queue::replay_event(self, scope, event, webhooks, now)).await
+        self.call(queue::replay_event(self, scope, (event, webhooks), now, audit)).await
     }
 
     async fn replay_count(&self, select: &ReplaySelect) -> Result<u64> {
@@ -504,6 +517,10 @@ impl Store for PgStore {
 
     async fn put_setting(&self, name: &str, value: Vec<u8>) -> Result<()> {
         self.call(replies::put_setting(self, name, value)).await
+    }
+
+    async fn replace_setting(&self, name: &str, former: Vec<u8>, value: Vec<u8>) -> Result<bool> {
+        self.call(replies::replace_setting(self, name, (former, value))).await
     }
 
     async fn init_setting(&self, name: &str, value: Vec<u8>) -> Result<Vec<u8>> {

@@ -253,12 +253,36 @@ impl Store for SqliteStore {
         self.write(limit, move |session| refill::refill(session, &wanted, now)).await
     }
 
-    async fn retry(&self, scope: Scope, delivery: DeliveryId, now: UnixMs) -> Result<Retried> {
-        self.write(1, move |session| queue::retry(session, scope, delivery, now)).await
+    async fn retry(
+        &self,
+        scope: Scope,
+        delivery: DeliveryId,
+        now: UnixMs,
+        audit: Option<AuditEntry>,
+    ) -> Result<Retried> {
+        self.write(1, move |session| {
+            let retried = queue::retry(session, scope, delivery, now)?;
+            let is_done = matches!(retried, Retried::Queued { .. });
+            audit::append_if(is_done, &session.conn, audit.as_ref())?;
+            Ok(retried)
+        })
+        .await
     }
 
-    async fn cancel(&self, scope: Scope, delivery: DeliveryId, now: UnixMs) -> Result<Canceled> {
-        self.write(1, move |session| queue::cancel(session, scope, delivery, now)).await
+    async fn cancel(
+        &self,
+        scope: Scope,
+        delivery: DeliveryId,
+        now: UnixMs,
+        audit: Option<AuditEntry>,
+    ) -> Result<Canceled> {
+        self.write(1, move |session| {
+            let canceled = queue::cancel(session, scope, delivery, now)?;
+            let is_done = matches!(canceled, Canceled::Done { .. });
+            audit::append_if(is_done, &session.conn, audit.as_ref())?;
+            Ok(canceled)
+        })
+        .await
     }
 
     async fn cancel_pending(&self, webhook: WebhookId, detail: &str, limit: usize, now: UnixMs) -> Result<usize> {
@@ -272,8 +296,14 @@ impl Store for SqliteStore {
         event: EventId,
         webhooks: Vec<WebhookId>,
         now: UnixMs,
+        audit: Option<AuditEntry>,
     ) -> Result<Option<Vec<DeliveryId>>> {
-        self.write(webhooks.len(), move |session| queue::replay_event(session, scope, event, &webhooks, now)).await
+        self.write(webhooks.len(), move |session| {
+            let replayed = queue::replay_event(session, scope, event, &webhooks, now)?;
+            audit::append_if(replayed.is_some(), &session.conn, audit.as_ref())?;
+            Ok(replayed)
+        })
+        .await
     }
 
     async fn replay_count(&self, select: &ReplaySelect) -> Result<u64> {
@@ -447,6 +477,11 @@ impl Store for SqliteStore {
     async fn put_setting(&self, name: &str, value: Vec<u8>) -> Result<()> {
         let name = name.to_owned();
         self.write(1, move |session| replies::put_setting(session, &name, &value)).await
+    }
+
+    async fn replace_setting(&self, name: &str, former: Vec<u8>, value: Vec<u8>) -> Result<bool> {
+        let name = name.to_owned();
+        self.write(1, move |session| replies::replace_setting(session, &name, (&former, &value))).await
     }
 
     async fn init_setting(&self, name: &str, value: Vec<u8>) -> Result<Vec<u8>> {

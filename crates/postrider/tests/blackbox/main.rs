@@ -7,6 +7,7 @@
 mod harness;
 
 mod attempts;
+mod audit;
 mod by_hand;
 mod command_line;
 mod crashes;

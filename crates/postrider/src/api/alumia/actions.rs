@@ -18,7 +18,6 @@ use crate::api::error::{ApiError, Code, Result};
 use crate::api::route::{Access, Effect, Route};
 use crate::auth::Permission;
 use crate::inbound::{self, Arrival, Failure, Receiver};
-use crate::registry;
 use crate::store::{Scope, WebhookRecord};
 
 pub(super) fn routes() -> Vec<Route> {
@@ -171,12 +170,8 @@ async fn retry(call: Call) -> Result<Reply> {
         let why = "it is not forwarded: verify it again once the secret is right";
         return Err(ApiError::new(Code::Conflict, why));
     };
-    let queued = app.engine.replay_event(scope, event, None).await?;
+    let queued = app.engine.replay_event(scope, event, None, &call.actor()).await?;
     let deliveries = queued.ok_or_else(|| ApiError::not_found("event"))?;
-    let detail = json!({ "deliveries": deliveries });
-    let tenant = Some(received.tenant_id);
-    let entry = registry::audit(app, tenant, &call.actor(), "event.replayed", event, (None, Some(detail)));
-    app.store.audit(entry).await?;
     let ids: Vec<String> = deliveries.iter().map(ToString::to_string).collect();
     envelope::data(StatusCode::ACCEPTED, &json!({ "eventId": id.0.hyphenated(), "deliveryIds": ids }))
 }

@@ -1,9 +1,11 @@
 //! The audit log: who changed what, when, from where.
 
+mod export;
+
 use std::net::IpAddr;
 
 use axum::http::Method;
-use postrider_core::ids::{AuditId, TenantId};
+use postrider_core::ids::{AuditId, KeyId, TenantId};
 use postrider_core::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::api::call::{Call, Reply};
 use crate::api::error::Result;
 use crate::api::page::{self, List};
-use crate::api::route::{Access, Route};
+use crate::api::route::{Access, Returns, Route};
 use crate::auth::Permission;
 use crate::store::{AuditQuery, AuditRecord};
 
@@ -22,6 +24,16 @@ pub(super) fn routes() -> Vec<Route> {
             .says("Read the audit log", "Secrets are never in it.")
             .query::<ListQuery>()
             .gives_list::<AuditEntry>("Entries, newest first"),
+        Route::new(Method::GET, "/v1/audit-log/export", Access::Needs(Permission::AuditRead), export::export)
+            .says(
+                "Export the audit log",
+                "All of it as lines of JSON, however long it is. With the platform admin key: oldest first, each line \
+                 `{\"number\", \"hash\", \"entry\"}`, where `hash` is the SHA-256 of the hash before it and the bytes of \
+                 `entry`; `postrider audit verify` checks that. Of one tenant: newest first, each line `{\"entry\"}`, \
+                 since the chain is that of all tenants together. A transfer that breaks off is not complete.",
+            )
+            .query::<export::ExportQuery>()
+            .success(200, "The entries, one a line", Returns::Other("application/x-ndjson")),
     ]
 }
 
@@ -32,7 +44,7 @@ struct ListQuery {
     /// Only this tenant's; implied by a tenant's key.
     #[param(value_type = Option<String>)]
     tenant_id: Option<TenantId>,
-    /// Only what this actor did: `admin`, `system`, or a key's id.
+    /// Only what this actor did, by its id.
     actor: Option<String>,
     /// Only this action, such as `webhook.created`.
     action: Option<String>,
@@ -66,8 +78,10 @@ struct AuditEntry {
 
 #[derive(Serialize, ToSchema)]
 struct AuditActor {
-    /// `admin`, `system`, or a key's id.
+    /// `admin`, a key's id, `token:` and whom it was issued to, `operator` (the command line on the server), or `system`.
     id: String,
+    /// What it showed: `admin_key`, `api_key` or `token`. Null: nothing had to be shown.
+    credential: Option<&'static str>,
     #[schema(value_type = Option<String>)]
     address: Option<IpAddr>,
     request_id: Option<String>,
@@ -80,12 +94,27 @@ impl From<AuditRecord> for AuditEntry {
             id: entry.id,
             at: entry.at,
             tenant_id: entry.tenant_id,
-            actor: AuditActor { id: entry.actor.id, address: entry.actor.address, request_id: entry.actor.request_id },
+            actor: AuditActor {
+                credential: credential(&entry.actor.id),
+                id: entry.actor.id,
+                address: entry.actor.address,
+                request_id: entry.actor.request_id,
+            },
             action: entry.action,
             target: entry.target,
             before: entry.before,
             after: entry.after,
         }
+    }
+}
+
+/// What an actor of this id has authenticated with.
+fn credential(actor: &str) -> Option<&'static str> {
+    match actor {
+        "admin" => Some("admin_key"),
+        _ if actor.starts_with("token:") => Some("token"),
+        _ if actor.parse::<KeyId>().is_ok() => Some("api_key"),
+        _ => None,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::api::page::{self, List};
 use crate::api::route::{Access, Route};
 use crate::auth::Permission;
 use crate::pipeline::ByHand;
-use crate::registry::{self, webhooks};
+use crate::registry::webhooks;
 use crate::schemas;
 use crate::store::{self, DeliveryQuery, DeliveryRecord, EventKey, Page, Scope};
 
@@ -323,28 +323,19 @@ async fn request(call: &Call, record: &DeliveryRecord, last: Option<&Attempt>) -
 
 async fn retry(call: Call) -> Result<Reply> {
     let id = delivery_id(&call)?;
-    let done = call.app().engine.retry(call.scope(), id).await?;
-    by_hand(&call, id, done, "delivery.retried", "it is due already").await
+    by_hand(id, &call.app().engine.retry(call.scope(), id, &call.actor()).await?, "it is due already")
 }
 
 async fn cancel(call: Call) -> Result<Reply> {
     let id = delivery_id(&call)?;
-    let done = call.app().engine.cancel(call.scope(), id).await?;
-    by_hand(&call, id, done, "delivery.canceled", "it has ended already").await
+    by_hand(id, &call.app().engine.cancel(call.scope(), id, &call.actor()).await?, "it has ended already")
 }
 
-async fn by_hand(call: &Call, id: DeliveryId, done: ByHand, action: &str, already: &'static str) -> Result<Reply> {
+fn by_hand(id: DeliveryId, done: &ByHand, already: &'static str) -> Result<Reply> {
     match done {
-        ByHand::Done => {}
-        ByHand::NotFound => return Err(ApiError::not_found("delivery")),
-        ByHand::InFlight => return Err(ApiError::new(Code::InFlight, "a request for it is in flight")),
-        ByHand::AlreadySo => return Err(ApiError::new(Code::AlreadyDone, already)),
+        ByHand::Done => Reply::json(StatusCode::ACCEPTED, &Queued { id }),
+        ByHand::NotFound => Err(ApiError::not_found("delivery")),
+        ByHand::InFlight => Err(ApiError::new(Code::InFlight, "a request for it is in flight")),
+        ByHand::AlreadySo => Err(ApiError::new(Code::AlreadyDone, already)),
     }
-    let app = call.app();
-    let tenant = match call.principal().tenant() {
-        Some(own) => Some(own),
-        None => app.store.delivery(Scope::Platform, id).await?.map(|record| record.tenant_id),
-    };
-    app.store.audit(registry::audit(app, tenant, &call.actor(), action, id, (None, None))).await?;
-    Reply::json(StatusCode::ACCEPTED, &Queued { id })
 }

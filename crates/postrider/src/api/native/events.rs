@@ -17,7 +17,6 @@ use crate::api::error::{ApiError, Code, Result};
 use crate::api::page::{self, List};
 use crate::api::route::{Access, Effect, Route};
 use crate::auth::Permission;
-use crate::registry;
 use crate::schemas;
 use crate::store::{self, EventKey, EventQuery, EventRecord, Page, Source};
 
@@ -206,11 +205,8 @@ async fn replay(mut call: Call) -> Result<Reply> {
         check_webhooks(&call, tenant, ids)?;
     }
     let app = call.app();
-    let queued = app.engine.replay_event(call.scope(), id, webhook_ids).await?;
+    let queued = app.engine.replay_event(call.scope(), id, webhook_ids, &call.actor()).await?;
     let delivery_ids = queued.ok_or_else(|| ApiError::not_found("event"))?;
-    let detail = serde_json::json!({ "deliveries": delivery_ids });
-    let entry = registry::audit(app, Some(tenant), &call.actor(), "event.replayed", id, (None, Some(detail)));
-    app.store.audit(entry).await?;
     Reply::json(StatusCode::ACCEPTED, &EventReplayed { delivery_ids })
 }
 

@@ -1,5 +1,6 @@
 //! Webhooks: endpoints with their subscription, secret and state.
 
+mod keys;
 mod shapes;
 
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::app::App;
 use crate::auth::Permission;
 use crate::registry::webhooks as registry;
 use crate::store::WebhookRecord;
+use keys::WebhookKeys;
 use shapes::{Webhook, WebhookCreate, WebhookCreated, WebhookPatch};
 
 pub(super) fn routes() -> Vec<Route> {
@@ -75,7 +77,8 @@ fn actions() -> Vec<Route> {
             .says(
                 "Rotate the signing secret",
                 "Both secrets are valid until the overlap ends (24 hours, unless the dialect or the call says \
-                 otherwise). A secret that was still valid from an earlier rotation ends now. Of a receiver, secrets that \
+                 otherwise). One that is made up is of the kind of the former: an ed25519 key is followed by another. A \
+                 secret that was still valid from an earlier rotation ends now. Of a receiver, secrets that \
                  were given with the former one are forgotten; public keys stay.",
             )
             .may_take::<RotateSecret>()
@@ -83,6 +86,14 @@ fn actions() -> Vec<Route> {
         Route::new(Method::POST, "/v1/webhooks/{id}/finish-rotation", write, finish_rotation)
             .says("Finish a rotation", "From now on the new secret signs alone.")
             .gives::<Webhook>(200, "The webhook"),
+        Route::new(Method::GET, "/v1/webhooks/{id}/jwks.json", Access::Open, keys::get)
+            .says(
+                "Public keys of a webhook",
+                "Of one that signs with ed25519: a JSON Web Key Set (RFC 7517) for its receivers, who need no credential. \
+                 Two keys while a rotation lasts, the new one first.",
+            )
+            .gives::<WebhookKeys>(200, "The keys")
+            .fails(&[Code::NotFound, Code::Internal]),
         Route::new(Method::POST, "/v1/webhooks/{id}/test", Access::Needs(Permission::WebhooksTest), test)
             .says(
                 "Send a test event",

@@ -12,7 +12,7 @@ use super::World;
 /// What a call needs: nothing, a signature over what is sent, the platform admin key, a role and a scope, or these of a
 /// tenant's own key.
 #[derive(Clone, Copy)]
-enum Needs {
+pub(super) enum Needs {
     Nothing,
     Signature,
     Platform,
@@ -22,7 +22,7 @@ enum Needs {
 use Needs::{Nothing, OwnRole, Platform, Role, Signature};
 
 /// `{tenant}`, `{webhook}` and so on stand for objects of the tenant; the body is one that would be accepted.
-fn table() -> Vec<(&'static str, &'static str, Needs, Value)> {
+pub(super) fn table() -> Vec<(&'static str, &'static str, Needs, Value)> {
     let webhook = || json!({ "url": "https://example.com/hook", "events": [] });
     let result = || json!({ "delivery_id": 1, "attempt": 1, "status": 200 });
     vec![
@@ -65,6 +65,7 @@ fn table() -> Vec<(&'static str, &'static str, Needs, Value)> {
         ("POST", "/v1/webhooks/{webhook}/disable", Role("admin", "webhooks:write"), Value::Null),
         ("POST", "/v1/webhooks/{webhook}/rotate-secret", Role("admin", "webhooks:write"), Value::Null),
         ("POST", "/v1/webhooks/{webhook}/finish-rotation", Role("admin", "webhooks:write"), Value::Null),
+        ("GET", "/v1/webhooks/{signer}/jwks.json", Nothing, Value::Null),
         ("POST", "/v1/webhooks/{webhook}/test", Role("member", "webhooks:test"), Value::Null),
         ("GET", "/v1/webhooks/{webhook}/stats", Role("viewer", "webhooks:read"), Value::Null),
         ("POST", "/v1/events", Role("member", "events:write"), json!({ "type": "t", "data": 1 })),
@@ -88,6 +89,7 @@ fn table() -> Vec<(&'static str, &'static str, Needs, Value)> {
         ("DELETE", "/v1/replays/{replay}", Role("admin", "replays:write"), Value::Null),
         ("GET", "/v1/stats", Role("viewer", "stats:read"), Value::Null),
         ("GET", "/v1/audit-log", Role("admin", "audit:read"), Value::Null),
+        ("GET", "/v1/audit-log/export", Role("admin", "audit:read"), Value::Null),
         ("GET", "/v1/listen", Role("member", "webhooks:test"), Value::Null),
         ("POST", "/v1/listen/{listener}/results", Role("member", "webhooks:test"), result()),
         ("GET", "/api/v1/webhooks", OwnRole("viewer", "webhooks:read"), Value::Null),
@@ -112,16 +114,19 @@ fn table() -> Vec<(&'static str, &'static str, Needs, Value)> {
     ]
 }
 
+/// RFC 8032, section 7.1, test 1.
+pub(super) const SEED: &str = "whsk_nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=";
+
 const ROLES: [&str; 4] = ["viewer", "member", "admin", "owner"];
 
 /// One of everything that a path can name, belonging to one tenant.
-struct Objects {
+pub(super) struct Objects {
     named: Vec<(&'static str, String)>,
-    owner: String,
+    pub(super) owner: String,
 }
 
 impl Objects {
-    async fn new(world: &World) -> Objects {
+    pub(super) async fn new(world: &World) -> Objects {
         let admin = world.admin();
         let (tenant, owner) = world.tenant("One").await;
         let (spare, _) = world.tenant("Spare").await;
@@ -130,6 +135,9 @@ impl Objects {
         let key = world.call(&owner, "POST", "/v1/api-keys", wanted).await.expect(201);
         world.call(&owner, "PUT", "/v1/event-types/t", json!({})).await.expect(200);
         let webhook = world.webhook(&owner).await;
+        // Signs with ed25519; wants nothing that is published here.
+        let wanted = json!({ "url": "https://example.com/hook", "events": ["none"], "secret": SEED });
+        let signer = world.call(&owner, "POST", "/v1/webhooks", wanted).await.expect(201);
         let event = world.publish(&owner, "t").await;
         let delivery = world.get(&owner, &format!("/v1/events/{event}")).await["deliveries"][0]["id"].to_string();
         let wanted = json!({ "since": "2020-01-01T00:00:00Z" });
@@ -148,6 +156,7 @@ impl Objects {
             ("key", text(&key)),
             ("type", "t".to_owned()),
             ("webhook", webhook),
+            ("signer", text(&signer)),
             ("event", event),
             ("delivery", delivery),
             ("replay", text(&replay)),
@@ -159,12 +168,12 @@ impl Objects {
         Objects { named, owner }
     }
 
-    fn fill(&self, path: &str) -> String {
+    pub(super) fn fill(&self, path: &str) -> String {
         let replace = |path: String, (name, id): &(&str, String)| path.replace(&format!("{{{name}}}"), id);
         self.named.iter().fold(path.to_owned(), replace)
     }
 
-    fn fill_body(&self, body: &Value) -> Value {
+    pub(super) fn fill_body(&self, body: &Value) -> Value {
         serde_json::from_str(&self.fill(&body.to_string())).unwrap()
     }
 
@@ -218,6 +227,7 @@ async fn a_call_is_made_by_whoever_may_and_by_nobody_else() {
         let what = format!("{method} {template}");
         let denied = |may: bool| if may { "not 401, 403" } else { "403" };
         if let Nothing = needs {
+            // Whoever knows the id of such a webhook may have its public keys.
             assert_eq!(told(None).await, 200, "{what} without a key");
             continue;
         }

@@ -315,11 +315,11 @@ async fn a_delivery_fails_for_good_when_its_schedule_is_used_up_and_can_be_tried
     let failed = running.all_are(DeliveryStatus::Failed, 1).await.remove(0);
     assert_eq!(failed.attempt_count, 4);
     let scope = Scope::Tenant(running.tenant);
-    assert_eq!(running.engine.retry(scope, failed.id).await.unwrap(), ByHand::Done);
+    assert_eq!(running.engine.retry(scope, failed.id, &actor()).await.unwrap(), ByHand::Done);
     let again = running.all_are(DeliveryStatus::Succeeded, 1).await.remove(0);
     assert_eq!((again.id, again.attempt_count), (failed.id, 5));
     let stranger = Scope::Tenant(TenantId::from_random([1; 16]));
-    assert_eq!(running.engine.retry(stranger, failed.id).await.unwrap(), ByHand::NotFound);
+    assert_eq!(running.engine.retry(stranger, failed.id, &actor()).await.unwrap(), ByHand::NotFound);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -380,11 +380,11 @@ async fn a_delivery_in_flight_cannot_be_canceled_and_one_that_waits_can() {
     running.publish("order.paid").await;
     let deliveries = running.until("two are pending", |deliveries| deliveries.len() == 2).await;
     let scope = Scope::Tenant(running.tenant);
-    assert_eq!(running.engine.cancel(scope, deliveries[1].id).await.unwrap(), ByHand::InFlight);
-    assert_eq!(running.engine.cancel(scope, deliveries[0].id).await.unwrap(), ByHand::Done);
+    assert_eq!(running.engine.cancel(scope, deliveries[1].id, &actor()).await.unwrap(), ByHand::InFlight);
+    assert_eq!(running.engine.cancel(scope, deliveries[0].id, &actor()).await.unwrap(), ByHand::Done);
     let after = running.deliveries().await;
     assert_eq!(after[0].status, DeliveryStatus::Canceled);
-    assert_eq!(running.engine.cancel(scope, deliveries[0].id).await.unwrap(), ByHand::AlreadySo);
+    assert_eq!(running.engine.cancel(scope, deliveries[0].id, &actor()).await.unwrap(), ByHand::AlreadySo);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

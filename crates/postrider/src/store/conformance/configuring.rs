@@ -232,6 +232,9 @@ pub(crate) async fn each_entry_of_the_audit_log_is_linked_to_the_one_before(mut 
     odd.actor.address = Some("2001:db8::1".parse().unwrap());
     odd.actor.request_id = Some("\"\\".into());
     odd.before = Some(serde_json::json!({ "b": 1.5e300, "a": [null, -0.0, 9_007_199_254_740_993_u64, "ü\u{1f600}"] }));
+    // Numbers that a quick way of reading them gets wrong by the last digit, which would look like tampering.
+    let numbers: Vec<f64> = (1..500).map(|n| f64::from(n) / 7.0 * 1e-5).chain([f64::MAX, f64::MIN_POSITIVE]).collect();
+    odd.after = Some(serde_json::json!(numbers));
     world.store().audit(odd.clone()).await.unwrap();
     world.crash().await;
     world.store().audit(world.audit(None, "after the restart")).await.unwrap();
@@ -383,6 +386,22 @@ pub(crate) async fn settings_are_kept(mut world: World) {
         world.reopen().await;
         assert_eq!(world.store().get_setting("data-key").await.unwrap(), Some(value));
     }
+}
+
+pub(crate) async fn a_setting_is_replaced_only_if_it_is_as_thought(mut world: World) {
+    let store = world.store();
+    assert!(!store.replace_setting("key", vec![1], vec![2]).await.unwrap(), "there is none");
+    assert_eq!(store.get_setting("key").await.unwrap(), None);
+    store.put_setting("key", vec![1, 0]).await.unwrap();
+    store.put_setting("other", vec![1, 0]).await.unwrap();
+    assert!(!store.replace_setting("key", vec![1], vec![2]).await.unwrap());
+    let replacing = (2..10).map(|value| store.replace_setting("key", vec![1, 0], vec![value]));
+    let replaced = futures_util::future::join_all(replacing).await;
+    assert_eq!(replaced.iter().filter(|replaced| *replaced.as_ref().unwrap()).count(), 1, "one of several");
+    let place = replaced.iter().position(|replaced| *replaced.as_ref().unwrap()).unwrap();
+    world.reopen().await;
+    assert_eq!(world.store().get_setting("key").await.unwrap(), Some(vec![u8::try_from(place).unwrap() + 2]));
+    assert_eq!(world.store().get_setting("other").await.unwrap(), Some(vec![1, 0]));
 }
 
 pub(crate) async fn a_closed_store_says_so(mut world: World) {

@@ -23,7 +23,9 @@ async fn ten_days(world: &mut World) -> Vec<DeliveryRecord> {
                 match kind {
                     0 => world.succeed(&sent).await,
                     1 => world.fail(&sent).await,
-                    2 if day % 2 == 0 => drop(world.store().cancel(Scope::Platform, sent.delivery(0), world.now).await),
+                    2 if day % 2 == 0 => {
+                        drop(world.store().cancel(Scope::Platform, sent.delivery(0), world.now, None).await)
+                    }
                     2 => assert!(world.record(sent.retry_at(0, bad(1, world.now), due_at)).await),
                     _ => {}
                 }
@@ -223,7 +225,7 @@ pub(crate) async fn deliveries_of_an_event_include_its_replays(mut world: World)
     for wait in [std::time::Duration::ZERO, DAY, 3 * DAY] {
         world.pass(wait);
         let replays =
-            world.store().replay_event(Scope::Platform, sent.id, vec![webhook(1), webhook(3)], world.now).await;
+            world.store().replay_event(Scope::Platform, sent.id, vec![webhook(1), webhook(3)], world.now, None).await;
         expected.extend(replays.unwrap().unwrap());
         let refill = world.refill(webhook(3)).await;
         assert!(world.record(outcome_of(&refill.jobs[0], Some(bad(1, world.now)), RecordedOutcome::Failed)).await);
@@ -255,7 +257,8 @@ pub(crate) async fn an_id_with_other_random_bits_is_not_found(mut world: World) 
     for id in [guessed, old, EventId::from_random([1; 16])] {
         assert!(world.store().event(Scope::Platform, &EventKey::Id(id)).await.unwrap().is_none());
         assert!(world.store().event_deliveries(id).await.unwrap().is_empty());
-        let replayed = world.store().replay_event(Scope::Platform, id, vec![webhook(1)], world.now).await.unwrap();
+        let replayed =
+            world.store().replay_event(Scope::Platform, id, vec![webhook(1)], world.now, None).await.unwrap();
         assert_eq!(replayed, None);
     }
 }

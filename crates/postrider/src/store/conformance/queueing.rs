@@ -125,7 +125,7 @@ pub(crate) async fn refill_shares_one_event_among_its_deliveries(mut world: Worl
     let sent = world.send(tenant(1), &[]).await;
     let replayed = world
         .store()
-        .replay_event(Scope::Platform, sent.id, vec![webhook(1), webhook(1)], world.now)
+        .replay_event(Scope::Platform, sent.id, vec![webhook(1), webhook(1)], world.now, None)
         .await
         .unwrap()
         .unwrap();
@@ -170,7 +170,7 @@ pub(crate) async fn a_retry_by_hand_keeps_the_schedule(mut world: World) {
     let sent = world.send(tenant(1), &[webhook(1)]).await;
     let due_at = world.now + HOUR;
     assert!(world.record(sent.retry_at(0, bad(1, world.now), due_at)).await);
-    let retried = world.store().retry(Scope::Tenant(tenant(1)), sent.delivery(0), world.now).await.unwrap();
+    let retried = world.store().retry(Scope::Tenant(tenant(1)), sent.delivery(0), world.now, None).await.unwrap();
     assert_eq!(retried, Retried::Queued { webhook_id: webhook(1), tenant_id: tenant(1) });
     let refill = world.refill(webhook(1)).await;
     assert_eq!(refill.jobs[0].progress, Progress { attempts: 1, step: 1, resume_at: Some(due_at) });
@@ -183,7 +183,7 @@ pub(crate) async fn a_finished_delivery_can_be_tried_once_more(mut world: World)
     world.refill(webhook(1)).await;
     assert!(world.record(sent.outcome(0, Some(timed_out(2, world.now)), RecordedOutcome::Failed)).await);
     world.pass(DAY);
-    let retried = world.store().retry(Scope::Platform, sent.delivery(0), world.now).await.unwrap();
+    let retried = world.store().retry(Scope::Platform, sent.delivery(0), world.now, None).await.unwrap();
     assert_eq!(retried, Retried::Queued { webhook_id: webhook(1), tenant_id: tenant(1) });
 
     let waiting = world.delivery(sent.delivery(0)).await;
@@ -210,7 +210,7 @@ pub(crate) async fn a_retry_of_what_is_due_or_held_changes_nothing(mut world: Wo
     let held = world.send(tenant(1), &[webhook(1)]).await;
     let due = world.park(tenant(1), &[webhook(1)]).await;
     for id in [held.delivery(0), due.delivery(0)] {
-        assert_eq!(world.store().retry(Scope::Platform, id, world.now).await.unwrap(), Retried::AlreadyDue);
+        assert_eq!(world.store().retry(Scope::Platform, id, world.now, None).await.unwrap(), Retried::AlreadyDue);
     }
     assert_eq!(world.refill(webhook(1)).await.jobs[0].progress.resume_at, None);
 }
@@ -220,11 +220,11 @@ pub(crate) async fn a_canceled_delivery_ends_and_cannot_be_canceled_again(mut wo
     let parked = world.park(tenant(1), &[webhook(1)]).await;
     for sent in [&held, &parked] {
         let id = sent.delivery(0);
-        let canceled = world.store().cancel(Scope::Tenant(tenant(1)), id, world.now).await.unwrap();
+        let canceled = world.store().cancel(Scope::Tenant(tenant(1)), id, world.now, None).await.unwrap();
         assert_eq!(canceled, Canceled::Done { webhook_id: webhook(1) });
         let record = world.delivery(id).await;
         assert_eq!((record.status, record.finished_at), (DeliveryStatus::Canceled, Some(world.now)));
-        let again = world.store().cancel(Scope::Platform, id, world.now).await.unwrap();
+        let again = world.store().cancel(Scope::Platform, id, world.now, None).await.unwrap();
         assert_eq!(again, Canceled::AlreadyEnded);
         assert!(!world.record(sent.outcome(0, Some(ok(1, world.now)), RecordedOutcome::Succeeded)).await);
     }
@@ -260,10 +260,10 @@ pub(crate) async fn by_hand_reaches_only_into_its_scope(mut world: World) {
     world.fail(&finished).await;
     let other = Scope::Tenant(tenant(2));
     for id in [pending.delivery(0), finished.delivery(0), DeliveryId(5), DeliveryId(-1), DeliveryId(i64::MAX)] {
-        assert_eq!(world.store().retry(other, id, world.now).await.unwrap(), Retried::NotFound);
-        assert_eq!(world.store().cancel(other, id, world.now).await.unwrap(), Canceled::NotFound);
+        assert_eq!(world.store().retry(other, id, world.now, None).await.unwrap(), Retried::NotFound);
+        assert_eq!(world.store().cancel(other, id, world.now, None).await.unwrap(), Canceled::NotFound);
     }
-    let replayed = world.store().replay_event(other, pending.id, vec![webhook(1)], world.now).await.unwrap();
+    let replayed = world.store().replay_event(other, pending.id, vec![webhook(1)], world.now, None).await.unwrap();
     assert_eq!(replayed, None);
     assert_eq!(world.delivery(finished.delivery(0)).await.status, DeliveryStatus::Failed);
     assert_eq!(world.store().gauges(world.now).await.unwrap().pending, 1);
@@ -328,6 +328,30 @@ pub(crate) async fn a_retry_by_hand_frees_what_waited_behind_it(mut world: World
     assert!(world.record(first.retry_at(0, bad(1, world.now), world.now + DAY)).await);
     let behind = keyed(&mut world, Some("a")).await;
     assert!(by_key(&world, 10).await.jobs.is_empty());
-    world.store().retry(Scope::Platform, first.delivery(0), world.now).await.unwrap();
+    world.store().retry(Scope::Platform, first.delivery(0), world.now, None).await.unwrap();
     assert_eq!(ids(&by_key(&world, 10).await), [first.delivery(0), behind.delivery(0)]);
+}
+
+pub(crate) async fn what_is_done_by_hand_is_audited_and_nothing_else(mut world: World) {
+    let waits = world.send(tenant(1), &[webhook(1)]).await;
+    assert!(world.record(waits.retry_at(0, bad(1, world.now), world.now + HOUR)).await);
+    let failed = world.send(tenant(1), &[webhook(1)]).await;
+    world.fail(&failed).await;
+    let store = world.store();
+    let entry = |action: &str| Some(world.audit(Some(tenant(1)), action));
+    let (own, other, now) = (Scope::Tenant(tenant(1)), Scope::Tenant(tenant(2)), world.now);
+    for (scope, name) in [(other, "refused"), (own, "retried"), (own, "refused")] {
+        for sent in [&waits, &failed] {
+            store.retry(scope, sent.delivery(0), now, entry(name)).await.unwrap();
+        }
+    }
+    for (scope, name) in [(other, "refused"), (own, "canceled"), (own, "refused")] {
+        store.cancel(scope, waits.delivery(0), now, entry(name)).await.unwrap();
+    }
+    for (scope, name) in [(other, "refused"), (own, "replayed")] {
+        store.replay_event(scope, failed.id, vec![webhook(1)], now, entry(name)).await.unwrap();
+    }
+    let log = store.audit_chain(0, 100).await.unwrap();
+    let told: Vec<_> = log.iter().map(|record| record.entry.action.as_str()).collect();
+    assert_eq!(told, ["retried", "retried", "canceled", "replayed"]);
 }

@@ -266,7 +266,7 @@ pub(crate) async fn a_replay_of_a_received_event_has_its_raw_body(mut world: Wor
     };
     let matches = world.store().replay_next(&select, 0, 10).await.unwrap();
     assert_eq!(matches.iter().map(|found| (found.event.id, &found.event.raw)).collect::<Vec<_>>(), [(sent.id, &raw)]);
-    world.store().replay_event(Scope::Platform, sent.id, vec![webhook(2)], world.now).await.unwrap().unwrap();
+    world.store().replay_event(Scope::Platform, sent.id, vec![webhook(2)], world.now, None).await.unwrap().unwrap();
     assert_eq!(world.refill(webhook(2)).await.jobs[0].event.raw, raw);
 }
 

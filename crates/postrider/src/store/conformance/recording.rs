@@ -81,7 +81,7 @@ pub(crate) async fn an_outcome_of_what_is_not_held_changes_nothing(mut world: Wo
 
 pub(crate) async fn one_lost_row_does_not_disturb_the_others_of_its_batch(mut world: World) {
     let sent = world.send(tenant(1), &[webhook(1), webhook(2), webhook(3)]).await;
-    world.store().cancel(Scope::Platform, sent.delivery(1), world.now).await.unwrap();
+    world.store().cancel(Scope::Platform, sent.delivery(1), world.now, None).await.unwrap();
     let outcomes = (0..3).map(|index| sent.outcome(index, Some(ok(1, world.now)), RecordedOutcome::Succeeded));
     let done = world.store().record(outcomes.collect(), world.now).await.unwrap();
     assert_eq!(done, [true, false, true]);

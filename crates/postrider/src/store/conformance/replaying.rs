@@ -52,8 +52,12 @@ pub(crate) async fn one_event_is_replayed_to_the_webhooks_named(mut world: World
     let sent = world.send(tenant(1), &[webhook(1)]).await;
     world.succeed(&sent).await;
     let scope = Scope::Tenant(tenant(1));
-    let ids =
-        world.store().replay_event(scope, sent.id, vec![webhook(2), webhook(1)], world.now).await.unwrap().unwrap();
+    let ids = world
+        .store()
+        .replay_event(scope, sent.id, vec![webhook(2), webhook(1)], world.now, None)
+        .await
+        .unwrap()
+        .unwrap();
     assert!(ids[0] < ids[1]);
     for (id, hook) in ids.iter().zip([webhook(2), webhook(1)]) {
         let delivery = world.delivery(*id).await;
@@ -111,7 +115,7 @@ pub(crate) async fn a_current_replay_matches_events(mut world: World) {
     world.send(tenant(2), &[webhook(9)]).await;
     // A replay of the good one failed later: the event has a failed delivery then.
     world.pass(2 * DAY);
-    let again = world.store().replay_event(Scope::Platform, good.id, vec![webhook(3)], world.now).await.unwrap();
+    let again = world.store().replay_event(Scope::Platform, good.id, vec![webhook(3)], world.now, None).await.unwrap();
     assert_eq!(again.unwrap().len(), 1);
     let refill = world.refill(webhook(3)).await;
 

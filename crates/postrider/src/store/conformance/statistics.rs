@@ -184,7 +184,7 @@ pub(crate) async fn pending_is_counted_exactly(mut world: World) {
     check(&world, [2, 3, 1, 4]).await;
     world.crash().await;
     check(&world, [2, 3, 1, 4]).await;
-    world.store().cancel(Scope::Platform, held.delivery(0), world.now).await.unwrap();
+    world.store().cancel(Scope::Platform, held.delivery(0), world.now, None).await.unwrap();
     check(&world, [1, 2, 1, 3]).await;
 }
 

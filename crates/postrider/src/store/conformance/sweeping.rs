@@ -69,7 +69,7 @@ pub(crate) async fn a_pending_delivery_holds_its_day(mut world: World) {
     assert!(!kept(&world, &held).await);
     assert!(kept(&world, &parked).await && kept(&world, &neighbour).await);
 
-    world.store().cancel(Scope::Platform, parked.delivery(0), world.now).await.unwrap();
+    world.store().cancel(Scope::Platform, parked.delivery(0), world.now, None).await.unwrap();
     sweep(&world).await;
     assert!(!kept(&world, &parked).await && !kept(&world, &neighbour).await);
 }
@@ -78,7 +78,8 @@ pub(crate) async fn a_replayed_delivery_holds_the_day_of_its_event(mut world: Wo
     let sent = world.send(tenant(1), &[webhook(1)]).await;
     world.succeed(&sent).await;
     world.pass(6 * DAY);
-    let replayed = world.store().replay_event(Scope::Platform, sent.id, vec![webhook(2)], world.now).await.unwrap();
+    let replayed =
+        world.store().replay_event(Scope::Platform, sent.id, vec![webhook(2)], world.now, None).await.unwrap();
     let replayed = replayed.unwrap()[0];
     for held in [false, true] {
         world.pass(3 * DAY);
@@ -97,7 +98,7 @@ pub(crate) async fn a_replayed_delivery_holds_the_day_of_its_event(mut world: Wo
     // The replay's own day is kept, and shows the delivery although its event is gone.
     let delivery = world.delivery(replayed).await;
     assert_eq!((delivery.event_id, delivery.status), (sent.id, DeliveryStatus::Succeeded));
-    assert_eq!(world.store().retry(Scope::Platform, replayed, world.now).await.unwrap(), Retried::NotFound);
+    assert_eq!(world.store().retry(Scope::Platform, replayed, world.now, None).await.unwrap(), Retried::NotFound);
 }
 
 pub(crate) async fn a_sweep_is_bounded_and_says_what_remains(mut world: World) {

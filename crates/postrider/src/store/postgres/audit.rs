@@ -43,6 +43,14 @@ pub(super) async fn append(tx: &tokio_postgres::Transaction<'_>, entry: &AuditEn
     Ok(())
 }
 
+/// As [`append`], if there is an entry.
+pub(super) async fn append_some(tx: &tokio_postgres::Transaction<'_>, entry: Option<&AuditEntry>) -> Result<()> {
+    match entry {
+        Some(entry) => append(tx, entry).await,
+        None => Ok(()),
+    }
+}
+
 /// As it can be stored, and so as it is read again.
 fn cleaned(entry: &AuditEntry) -> AuditEntry {
     let mut entry = entry.clone();

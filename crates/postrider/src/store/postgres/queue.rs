@@ -17,11 +17,11 @@ use uuid::Uuid;
 use super::failure::retried;
 use super::row::{clean, maybe_time_at, tenant_at, webhook_at};
 use super::tally::Turn;
-use super::{Node, PgStore, refill, tally};
+use super::{Node, PgStore, audit, refill, tally};
 use crate::store::codes::{error_code, status_code, trigger_code, trigger_from};
 use crate::store::day::FIRST_SPAN;
 use crate::store::tally::{End, Tally};
-use crate::store::{Canceled, Result, Retried, Scope};
+use crate::store::{AuditEntry, Canceled, Result, Retried, Scope};
 
 /// Beyond the end of every schedule: one more try and no further one.
 const STEP_USED_UP: i32 = 1_000_000 + ATTEMPTS_MAX as i32;
@@ -94,15 +94,27 @@ fn wake(node: &Node, owner: i32, webhook: WebhookId) {
 
 // ---- retry -------------------------------------------------------------------------------------------------------------
 
-pub(super) async fn retry(store: &PgStore, scope: Scope, delivery: DeliveryId, now: UnixMs) -> Result<Retried> {
-    retried!(store, retry_once(store, scope, delivery, now))
+pub(super) async fn retry(
+    store: &PgStore,
+    scope: Scope,
+    delivery: DeliveryId,
+    now: UnixMs,
+    entry: Option<AuditEntry>,
+) -> Result<Retried> {
+    retried!(store, retry_once(store, scope, delivery, now, entry.as_ref()))
 }
 
-async fn retry_once(store: &PgStore, scope: Scope, delivery: DeliveryId, now: UnixMs) -> Result<Retried> {
+async fn retry_once(
+    store: &PgStore,
+    scope: Scope,
+    delivery: DeliveryId,
+    now: UnixMs,
+    entry: Option<&AuditEntry>,
+) -> Result<Retried> {
     let mut client = store.reader().await?;
     let tx = client.transaction().await?;
     let Some(row) = lock(&*tx, scope, delivery).await? else {
-        return retry_finished(store, tx, scope, delivery, now).await;
+        return retry_finished(store, tx, (scope, delivery), now, entry).await;
     };
     if row.due_at.is_none_or(|due_at| due_at <= now) {
         return Ok(Retried::AlreadyDue);
@@ -116,6 +128,7 @@ async fn retry_once(store: &PgStore, scope: Scope, delivery: DeliveryId, now: Un
         )
         .await?;
     wake_followers(&*tx, &row, now).await?;
+    audit::append_some(&tx, entry).await?;
     tx.commit().await?;
     wake(store, moved.try_get(0)?, row.webhook);
     Ok(Retried::Queued { webhook_id: row.webhook, tenant_id: row.tenant })
@@ -141,9 +154,9 @@ const REVIVE: &str = "WITH found AS MATERIALIZED ( \
 async fn retry_finished(
     store: &PgStore,
     tx: Transaction<'_>,
-    scope: Scope,
-    delivery: DeliveryId,
+    (scope, delivery): (Scope, DeliveryId),
     now: UnixMs,
+    entry: Option<&AuditEntry>,
 ) -> Result<Retried> {
     let row = tx
         .query_typed_opt(
@@ -159,6 +172,7 @@ async fn retry_finished(
         )
         .await?;
     let Some(row) = row else { return Ok(Retried::NotFound) };
+    audit::append_some(&tx, entry).await?;
     tx.commit().await?;
     let webhook_id = webhook_at(&row, 1)?;
     wake(store, row.try_get(2)?, webhook_id);
@@ -167,11 +181,23 @@ async fn retry_finished(
 
 // ---- cancel ------------------------------------------------------------------------------------------------------------
 
-pub(super) async fn cancel(store: &PgStore, scope: Scope, delivery: DeliveryId, now: UnixMs) -> Result<Canceled> {
-    retried!(store, cancel_once(store, scope, delivery, now))
+pub(super) async fn cancel(
+    store: &PgStore,
+    scope: Scope,
+    delivery: DeliveryId,
+    now: UnixMs,
+    entry: Option<AuditEntry>,
+) -> Result<Canceled> {
+    retried!(store, cancel_once(store, scope, delivery, now, entry.as_ref()))
 }
 
-async fn cancel_once(store: &PgStore, scope: Scope, delivery: DeliveryId, now: UnixMs) -> Result<Canceled> {
+async fn cancel_once(
+    store: &PgStore,
+    scope: Scope,
+    delivery: DeliveryId,
+    now: UnixMs,
+    entry: Option<&AuditEntry>,
+) -> Result<Canceled> {
     let mut client = store.reader().await?;
     let mut turn = tally::turn(store).await;
     let tx = client.transaction().await?;
@@ -191,7 +217,7 @@ async fn cancel_once(store: &PgStore, scope: Scope, delivery: DeliveryId, now: U
     }
     let (_, tally) = end(&tx, &[row.n], true, None, now).await?;
     wake_followers(&*tx, &row, now).await?;
-    commit(tx, store, &mut turn, &tally, now).await?;
+    commit(tx, store, (&mut turn, &tally), now, entry).await?;
     wake(store, row.owner, webhook_id);
     Ok(Canceled::Done { webhook_id })
 }
@@ -227,7 +253,7 @@ async fn cancel_parked(
     let mut turn = tally::turn(store).await;
     let tx = client.transaction().await?;
     let (canceled, tally) = end(&tx, &numbers, false, Some(error), now).await?;
-    commit(tx, store, &mut turn, &tally, now).await?;
+    commit(tx, store, (&mut turn, &tally), now, None).await?;
     Ok(canceled)
 }
 
@@ -278,10 +304,17 @@ async fn end(
     Ok((rows.len(), tally))
 }
 
-/// Commits with what `tally` adds. The turn was taken before any row was locked: whoever waits for a row while it is his
-/// turn must not be waited for.
-async fn commit(tx: Transaction<'_>, node: &Node, turn: &mut Turn, tally: &Tally, now: UnixMs) -> Result<()> {
+/// Commits with what `tally` adds and, last, the audit entry. The turn was taken before any row was locked: whoever waits
+/// for a row while it is his turn must not be waited for.
+async fn commit(
+    tx: Transaction<'_>,
+    node: &Node,
+    (turn, tally): (&mut Turn, &Tally),
+    now: UnixMs,
+    entry: Option<&AuditEntry>,
+) -> Result<()> {
     let added = tally::write(&*tx, node, turn, tally, now).await?;
+    audit::append_some(&tx, entry).await?;
     tx.commit().await?;
     if let Some(added) = added {
         added.committed(turn);
@@ -373,19 +406,19 @@ pub(super) async fn add_replays(
 pub(super) async fn replay_event(
     store: &PgStore,
     scope: Scope,
-    event: EventId,
-    webhooks: Vec<WebhookId>,
+    (event, webhooks): (EventId, Vec<WebhookId>),
     now: UnixMs,
+    entry: Option<AuditEntry>,
 ) -> Result<Option<Vec<DeliveryId>>> {
-    retried!(store, replay_event_once(store, scope, event, &webhooks, now))
+    retried!(store, replay_event_once(store, scope, (event, &webhooks), now, entry.as_ref()))
 }
 
 async fn replay_event_once(
     store: &PgStore,
     scope: Scope,
-    event: EventId,
-    webhooks: &[WebhookId],
+    (event, webhooks): (EventId, &[WebhookId]),
     now: UnixMs,
+    entry: Option<&AuditEntry>,
 ) -> Result<Option<Vec<DeliveryId>>> {
     store.ensure_days(now).await?;
     let mut client = store.reader().await?;
@@ -393,6 +426,7 @@ async fn replay_event_once(
     let Some(found) = refill::event(&*tx, tenant_in(scope), event).await? else { return Ok(None) };
     let deliveries: Vec<(EventId, WebhookId)> = webhooks.iter().map(|webhook| (event, *webhook)).collect();
     let added = add_replays(&tx, store, found.tenant_id, &deliveries, None, now).await?;
+    audit::append_some(&tx, entry).await?;
     tx.commit().await?;
     added.wake(store);
     Ok(Some(added.ids))

@@ -2,7 +2,7 @@
 
 use postrider_core::limits::IDEMPOTENCY_SPAN;
 use postrider_core::time::UnixMs;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::PgStore;
 use super::row::clean;
@@ -100,6 +100,14 @@ pub(super) async fn put_setting(store: &PgStore, name: &str, value: Vec<u8>) -> 
                ON CONFLICT (name) DO UPDATE SET value = excluded.value";
     client.execute_typed(sql, &[(&name, Type::TEXT), (&value, Type::BYTEA)]).await?;
     Ok(())
+}
+
+pub(super) async fn replace_setting(store: &PgStore, name: &str, (former, value): (Vec<u8>, Vec<u8>)) -> Result<bool> {
+    let client = store.reader().await?;
+    let sql = "UPDATE settings SET value = $3 WHERE name = $1 AND value = $2";
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&name, Type::TEXT), (&former, Type::BYTEA), (&value, Type::BYTEA)];
+    Ok(client.execute_typed(sql, &parameters).await? == 1)
 }
 
 pub(super) async fn init_setting(store: &PgStore, name: &str, value: Vec<u8>) -> Result<Vec<u8>> {

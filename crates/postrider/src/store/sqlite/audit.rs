@@ -33,6 +33,14 @@ pub(super) fn append(conn: &Connection, entry: &AuditEntry) -> Result<()> {
     Ok(())
 }
 
+/// Appends the entry of what a person has asked for, if it was done.
+pub(super) fn append_if(is_done: bool, conn: &Connection, entry: Option<&AuditEntry>) -> Result<()> {
+    match entry {
+        Some(entry) if is_done => append(conn, entry),
+        _ => Ok(()),
+    }
+}
+
 const RECORD: &str = "SELECT number, id, at, tenant, actor, address, request_id, action, target, before, after, hash \
                       FROM audit_log";
 

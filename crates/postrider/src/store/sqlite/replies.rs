@@ -68,6 +68,11 @@ pub(super) fn put_setting(session: &Session, name: &str, value: &[u8]) -> Result
     Ok(())
 }
 
+pub(super) fn replace_setting(session: &Session, name: &str, (former, value): (&[u8], &[u8])) -> Result<bool> {
+    let sql = "UPDATE settings SET value = ? WHERE name = ? AND value = ?";
+    Ok(session.conn.prepare_cached(sql)?.execute(params![value, name, former])? == 1)
+}
+
 pub(super) fn init_setting(session: &Session, name: &str, value: &[u8]) -> Result<Vec<u8>> {
     session
         .conn

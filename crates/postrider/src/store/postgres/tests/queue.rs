@@ -107,12 +107,15 @@ async fn what_another_node_holds_is_canceled_by_asking_it() {
     let (_, held, _) = accept(&one, webhook(1), false, true).await;
     let (_, parked, _) = accept(&one, webhook(1), false, false).await;
 
-    let asked = two.cancel(Scope::Tenant(tenant(1)), held, now()).await.unwrap();
+    let asked = two.cancel(Scope::Tenant(tenant(1)), held, now(), None).await.unwrap();
     assert_eq!(asked, Canceled::Asked { webhook_id: webhook(1) });
     waits_for(&mut signals, &Signal::Cancel { webhook_id: webhook(1), delivery_id: held }).await;
-    assert_eq!(one.cancel(Scope::Platform, held, now()).await.unwrap(), Canceled::Done { webhook_id: webhook(1) });
+    assert_eq!(
+        one.cancel(Scope::Platform, held, now(), None).await.unwrap(),
+        Canceled::Done { webhook_id: webhook(1) }
+    );
 
-    let done = two.cancel(Scope::Tenant(tenant(1)), parked, now()).await.unwrap();
+    let done = two.cancel(Scope::Tenant(tenant(1)), parked, now(), None).await.unwrap();
     assert_eq!(done, Canceled::Done { webhook_id: webhook(1) });
     waits_for(&mut signals, &Signal::Wake(vec![webhook(1)])).await;
     assert_eq!(refill(&one, webhook(1), Ordering::None).await, (vec![], None));
@@ -139,10 +142,10 @@ async fn what_is_tried_again_or_replayed_by_hand_goes_to_the_home() {
     };
     assert_eq!(home.record(vec![outcome], now()).await.unwrap(), [true]);
 
-    let retried = other.retry(Scope::Platform, first, now()).await.unwrap();
+    let retried = other.retry(Scope::Platform, first, now(), None).await.unwrap();
     assert_eq!(retried, Retried::Queued { webhook_id: webhook(1), tenant_id: tenant(1) });
     waits_for(&mut signals, &Signal::Wake(vec![webhook(1)])).await;
-    let replayed = other.replay_event(Scope::Platform, event, vec![webhook(1)], now()).await.unwrap().unwrap();
+    let replayed = other.replay_event(Scope::Platform, event, vec![webhook(1)], now(), None).await.unwrap().unwrap();
     let (_, next, place) = accept(&home, webhook(1), true, true).await;
     assert_eq!(place, Place::Parked, "the replay is before it");
     assert_eq!(refill(&other, webhook(1), Ordering::Strict).await.0, []);

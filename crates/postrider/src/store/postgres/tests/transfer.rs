@@ -55,7 +55,7 @@ async fn lived_in(machine: &Machine) -> UnixMs {
             // The second is held, parked or canceled.
             match number % 3 {
                 0 => world.store().release(vec![sent.delivery(1)], world.now).await.unwrap(),
-                1 => drop(world.store().cancel(Scope::Platform, sent.delivery(1), world.now).await.unwrap()),
+                1 => drop(world.store().cancel(Scope::Platform, sent.delivery(1), world.now, None).await.unwrap()),
                 _ => {}
             }
             world.pass(MINUTE);
@@ -63,7 +63,12 @@ async fn lived_in(machine: &Machine) -> UnixMs {
         world.pass(DAY);
     }
     let some = world.store().events(all_events(Scope::Tenant(tenant(1)))).await.unwrap().items.remove(5);
-    world.store().replay_event(Scope::Platform, some.event.id, vec![webhook(3)], world.now).await.unwrap().unwrap();
+    world
+        .store()
+        .replay_event(Scope::Platform, some.event.id, vec![webhook(3)], world.now, None)
+        .await
+        .unwrap()
+        .unwrap();
     world.now
 }
 

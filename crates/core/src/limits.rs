@@ -167,6 +167,12 @@ pub const CERTIFICATES_MAX: usize = 8;
 /// Items on one page of a list, and by default.
 pub const PAGE_MAX: usize = 200;
 pub const PAGE_DEFAULT: usize = 50;
+/// Items on one page of a list of the contract ScaiKey: the contract's bound.
+pub const SCAIKEY_PER_PAGE_MAX: usize = 100;
+/// How far numbered pages reach into the deliveries of a webhook, items: a page is found by walking there.
+pub const SCAIKEY_REACH_MAX: usize = 10_000;
+/// Deliveries of a webhook that are counted one by one for the total of a list; of more, the rollups tell.
+pub const SCAIKEY_COUNTED_MAX: u64 = 20_000;
 /// Bodies of received requests on one page, bytes (at least one request).
 pub const RECEIVED_PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Rows a bulk change touches in one transaction.

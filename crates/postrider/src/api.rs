@@ -18,6 +18,7 @@ mod page;
 mod receive;
 mod reference;
 mod route;
+mod scaikey;
 mod serve;
 
 #[cfg(test)]
@@ -26,12 +27,16 @@ mod tests;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::routing::{MethodFilter, MethodRouter, on};
+
+use utoipa::openapi::OpenApi;
 
 pub use error::{ApiError, Code};
 
 use crate::app::App;
 use crate::auth::Authenticator;
+use contract::Contract;
 use route::Route;
 use serve::{RequestIds, Surface};
 
@@ -48,6 +53,7 @@ fn routes() -> Vec<Route> {
     routes.extend(oauth::routes());
     routes.extend(alumia::routes());
     routes.extend(receive::routes());
+    routes.extend(scaikey::routes());
     routes
 }
 
@@ -56,22 +62,31 @@ fn routes() -> Vec<Route> {
 /// Serve it with `into_make_service_with_connect_info::<SocketAddr>()`, or put a `ConnectInfo<SocketAddr>` into each
 /// request's extensions: the audit log shows where a change came from.
 pub fn router(app: Arc<App>) -> Router {
-    let document = openapi::document(&documented());
+    let document = openapi::document(Contract::Native, &documented());
+    let scaikeys = openapi::document(Contract::Scaikey, &scaikey::documented());
     let surface = Arc::new(Surface {
         authenticator: Authenticator::new(&app.config.admin_key, app.config.api_rate_per_second),
         request_ids: RequestIds::new(app.ambient.random()),
         reference: reference::Page::of(&document),
-        openapi: serde_json::to_vec(&document).expect("an OpenAPI document is plain JSON").into(),
+        openapi: serialised(&document),
+        openapi_scaikey: serialised(&scaikeys),
         app,
     });
     let mut router = Router::new();
     for route in routes() {
-        router = router.route(route.path, method_router(&surface, Arc::new(route)));
+        let route = Arc::new(route);
+        for path in route.paths() {
+            router = router.route(&path, method_router(&surface, route.clone()));
+        }
     }
     let (unknown, wrong_method) = (surface.clone(), surface);
     router
         .fallback(move |request| serve::no_such_path(unknown.clone(), request))
         .method_not_allowed_fallback(move |request| serve::wrong_method(wrong_method.clone(), request))
+}
+
+fn serialised(document: &OpenApi) -> Bytes {
+    serde_json::to_vec(document).expect("an OpenAPI document is plain JSON").into()
 }
 
 fn method_router(surface: &Arc<Surface>, route: Arc<Route>) -> MethodRouter {

@@ -201,6 +201,15 @@ impl Principal {
         }
     }
 
+    /// What exists for this caller where partners have their tenants within reach.
+    pub fn reach(&self) -> Reach {
+        match self {
+            Principal::Platform => Reach::Platform,
+            Principal::Key(key) => Reach::Tenant(key.tenant_id),
+            Principal::Token(token) => token.reach,
+        }
+    }
+
     /// Whether it may do everything.
     pub fn is_platform(&self) -> bool {
         match self {
@@ -243,6 +252,13 @@ impl Principal {
             Principal::Key(key) => allows(key.role, &key.scopes, permission),
             Principal::Token(token) => token.may(permission),
         }
+    }
+
+    /// Whether it may do that as an administrator: of the platform, of a partner, or of a tenant by a key with the role
+    /// for it.
+    pub fn administers(&self, permission: Permission) -> bool {
+        let is_admin = !matches!(self, Principal::Key(key) if key.role < Role::Admin);
+        is_admin && self.may(permission)
     }
 
     /// The id that audit entries and idempotency keys go by.

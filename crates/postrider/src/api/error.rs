@@ -99,10 +99,35 @@ pub struct ApiError {
     pub code: Code,
     pub message: Cow<'static, str>,
     pub param: Option<String>,
+    /// Everything that is wrong with the request, for a contract that tells all of it at once.
+    pub problems: Vec<Problem>,
     pub retry_after_seconds: Option<u32>,
     /// The credential is a token that is not accepted, and the message says why.
     pub refused_token: bool,
     pub cause: Option<anyhow::Error>,
+}
+
+/// One thing that is wrong with a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ValidationError)]
+pub struct Problem {
+    /// Where it is: `["body", "events", 0]`.
+    #[schema(inline)]
+    pub loc: Vec<Step>,
+    /// For people; may change.
+    #[schema(value_type = String)]
+    pub msg: Cow<'static, str>,
+    /// For programs: `missing`, `string_type`, `value_error`…
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+}
+
+/// The name of a field or parameter, or a place in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Step {
+    Name(String),
+    At(usize),
 }
 
 pub(super) type Result<T, E = ApiError> = std::result::Result<T, E>;
@@ -124,7 +149,15 @@ pub struct ErrorBody<'a> {
 impl ApiError {
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> ApiError {
         let retry_after_seconds = (code.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
-        ApiError { code, message: message.into(), param: None, retry_after_seconds, refused_token: false, cause: None }
+        ApiError {
+            code,
+            message: message.into(),
+            param: None,
+            problems: Vec::new(),
+            retry_after_seconds,
+            refused_token: false,
+            cause: None,
+        }
     }
 
     pub fn at(mut self, param: impl Into<String>) -> ApiError {

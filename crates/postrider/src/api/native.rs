@@ -2,7 +2,7 @@
 
 mod api_keys;
 mod audit_log;
-mod deliveries;
+pub(super) mod deliveries;
 mod event_types;
 mod events;
 mod listen;
@@ -10,7 +10,7 @@ mod partners;
 mod publish;
 mod received;
 mod replays;
-mod stats;
+pub(super) mod stats;
 mod tenants;
 mod webhooks;
 

@@ -1,7 +1,8 @@
-//! The OpenAPI 3.1 document, made from the table of routes and the types it names.
+//! The OpenAPI 3.1 documents, made from the table of routes and the types it names.
 //!
 //! What every call has in common (credentials, rate limit, bounds on bodies, idempotency) is added here from what its
-//! row says, so a call cannot forget to document it.
+//! row says, so a call cannot forget to document it. A published contract may have a document of its own, in which
+//! errors and the names of calls are the contract's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,35 +18,49 @@ use utoipa::openapi::{
     ComponentsBuilder, Content, HttpMethod, InfoBuilder, OpenApi, OpenApiBuilder, Paths, Ref, RefOr, Required, Schema,
 };
 
+use super::contract::Contract;
 use super::error::{Code, ErrorBody};
 use super::route::{Access, Effect, Returns, Route, Shape, Success};
+use super::scaikey::{document as scaikey, envelope};
 
-const DESCRIPTION: &str = "Postrider's native API. Times are RFC 3339 UTC with milliseconds. Lists are \
-    newest first; pass `next_cursor` as `cursor` for the next page. Unknown fields and parameters are refused. Every \
-    reply carries `x-request-id`.";
+/// What a document says before its calls.
+pub(super) struct Preface {
+    pub title: &'static str,
+    pub description: &'static str,
+    /// What to send as the bearer.
+    pub credential: &'static str,
+}
 
-pub(super) fn document(routes: &[Route]) -> OpenApi {
-    let error = Shape::of::<ErrorBody<'static>>();
-    let mut schemas: BTreeMap<String, RefOr<Schema>> = error.schemas.into_iter().collect();
+const NATIVE: Preface = Preface {
+    title: "Postrider",
+    description: "Postrider's native API. Times are RFC 3339 UTC with milliseconds. Lists are newest first; pass \
+        `next_cursor` as `cursor` for the next page. Unknown fields and parameters are refused. Every reply carries \
+        `x-request-id`.",
+    credential: "The platform admin key, or a tenant's key (`sk_live_…`, `sk_test_…`).",
+};
+
+pub(super) fn document(contract: Contract, routes: &[Route]) -> OpenApi {
+    let (preface, errors) = match contract {
+        Contract::Scaikey => (scaikey::PREFACE, scaikey::errors()),
+        Contract::Native | Contract::Alumia => (NATIVE, vec![Shape::of::<ErrorBody<'static>>()]),
+    };
+    let mut schemas: BTreeMap<String, RefOr<Schema>> = errors.into_iter().flat_map(|shape| shape.schemas).collect();
     let mut paths = Paths::new();
     let mut tags: Vec<&str> = Vec::new();
     for route in routes {
-        paths.add_path_operation(route.path, vec![http_method(&route.method)], operation(route));
+        paths.add_path_operation(route.path, vec![http_method(&route.method)], operation(contract, route));
         schemas.extend(shapes(route).flat_map(|shape| shape.schemas.iter().cloned()));
         if !tags.contains(&route.tag) {
             tags.push(route.tag);
         }
     }
-    let bearer = HttpBuilder::new()
-        .scheme(HttpAuthScheme::Bearer)
-        .description(Some("The platform admin key, or a tenant's key (`sk_live_…`, `sk_test_…`)."))
-        .build();
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(preface.credential)).build();
     let components = ComponentsBuilder::new().security_scheme("key", SecurityScheme::Http(bearer));
     let components = schemas.into_iter().fold(components, |all, (name, schema)| all.schema(name, schema));
     let info = InfoBuilder::new()
-        .title("Postrider")
+        .title(preface.title)
         .version(env!("CARGO_PKG_VERSION"))
-        .description(Some(DESCRIPTION))
+        .description(Some(preface.description))
         .license(Some(utoipa::openapi::LicenseBuilder::new().name("Apache-2.0").build()));
     OpenApiBuilder::new()
         .info(info)
@@ -73,11 +88,15 @@ fn shapes(route: &Route) -> impl Iterator<Item = &Shape> {
     given.chain(route.takes.iter().map(|takes| &takes.shape))
 }
 
-fn operation(route: &Route) -> Operation {
+fn operation(contract: Contract, route: &Route) -> Operation {
+    let operation_id = match contract {
+        Contract::Scaikey => scaikey::operation_id(route),
+        Contract::Native | Contract::Alumia => operation_id(route),
+    };
     let mut operation = OperationBuilder::new()
         .tag(route.tag)
         .summary(Some(route.summary))
-        .operation_id(Some(operation_id(route)))
+        .operation_id(Some(operation_id))
         .request_body(route.takes.as_ref().map(|takes| request_body(&takes.shape, takes.required)));
     let description = description(route);
     if !description.is_empty() {
@@ -89,6 +108,9 @@ fn operation(route: &Route) -> Operation {
     for parameter in &route.parameters {
         operation = operation.parameter(parameter.clone());
     }
+    if contract == Contract::Scaikey {
+        operation = operation.parameter(scaikey::authorization());
+    }
     if is_idempotent(route) {
         operation = operation.parameter(idempotency_key());
     }
@@ -98,8 +120,8 @@ fn operation(route: &Route) -> Operation {
     for success in &route.successes {
         operation = operation.response(success.status.to_string(), success_response(success));
     }
-    for (status, codes) in errors(route) {
-        operation = operation.response(status.to_string(), error_response(status, &codes));
+    for (status, codes) in errors(contract, route) {
+        operation = operation.response(status.to_string(), error_response(contract, status, &codes));
     }
     operation.build()
 }
@@ -115,6 +137,7 @@ fn description(route: &Route) -> String {
     let needs = match route.access {
         Access::Open => String::new(),
         Access::Platform => "Needs the platform admin key.".to_owned(),
+        Access::Administers(permission) => scaikey::needs(permission),
         Access::Needs(permission) => {
             let role = crate::auth::role_name(permission.role());
             format!("Needs the scope `{}`, which the role {role} and those above have.", permission.name())
@@ -133,11 +156,12 @@ fn string() -> Schema {
 }
 
 fn path_parameter(name: &str) -> Parameter {
+    let integer = || Schema::from(ObjectBuilder::new().schema_type(SchemaType::new(Type::Integer)).build());
     ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Path)
         .required(Required::True)
-        .schema(Some(string()))
+        .schema(Some(if name == "delivery_id" { integer() } else { string() }))
         .build()
 }
 
@@ -203,7 +227,7 @@ fn request_id() -> Header {
 }
 
 /// The codes that a call can answer with, by status: its own and those that follow from its row.
-pub(super) fn errors(route: &Route) -> BTreeMap<u16, BTreeSet<Code>> {
+fn errors(contract: Contract, route: &Route) -> BTreeMap<u16, BTreeSet<Code>> {
     let mut codes: BTreeSet<Code> = route.codes.iter().copied().collect();
     codes.insert(Code::InvalidParameter);
     if route.access != Access::Open {
@@ -228,7 +252,11 @@ pub(super) fn errors(route: &Route) -> BTreeMap<u16, BTreeSet<Code>> {
     }
     let mut by_status: BTreeMap<u16, BTreeSet<Code>> = BTreeMap::new();
     for code in codes {
-        by_status.entry(code.status().as_u16()).or_default().insert(code);
+        let status = match contract {
+            Contract::Scaikey => envelope::status(code),
+            Contract::Native | Contract::Alumia => code.status(),
+        };
+        by_status.entry(status.as_u16()).or_default().insert(code);
     }
     by_status
 }
@@ -238,11 +266,17 @@ fn takes_tenant(route: &Route) -> bool {
     in_query || route.takes.is_some() && route.path_parameters().next().is_none() && route.access != Access::Platform
 }
 
-fn error_response(status: u16, codes: &BTreeSet<Code>) -> Response {
-    let lines: Vec<_> = codes.iter().map(|code| format!("- `{}`: {}", code.name(), code.meaning())).collect();
+fn error_response(contract: Contract, status: u16, codes: &BTreeSet<Code>) -> Response {
+    let (description, schema) = match contract {
+        Contract::Scaikey => scaikey::error(status, codes),
+        Contract::Native | Contract::Alumia => {
+            let lines: Vec<_> = codes.iter().map(|code| format!("- `{}`: {}", code.name(), code.meaning())).collect();
+            (lines.join("\n"), "Error")
+        }
+    };
     let mut response = ResponseBuilder::new()
-        .description(lines.join("\n"))
-        .content("application/json", Content::new(Some(Ref::from_schema_name("Error"))))
+        .description(description)
+        .content("application/json", Content::new(Some(Ref::from_schema_name(schema))))
         .header("x-request-id", request_id());
     if matches!(status, 429 | 503) {
         let seconds = ObjectBuilder::new().schema_type(SchemaType::new(Type::Integer)).minimum(Some(1));

@@ -9,6 +9,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, ToSchema};
 
 use super::call::{Call, Reply};
+use super::contract::Contract;
 use super::error::{ApiError, Code};
 use crate::auth::Permission;
 
@@ -19,6 +20,10 @@ pub(super) enum Access {
     Open,
     /// Whoever has the permission, within his own scope.
     Needs(Permission),
+    /// As `Needs`, of those who administer a tenant, a partner or the platform ([`Principal::administers`]).
+    ///
+    /// [`Principal::administers`]: crate::auth::Principal::administers
+    Administers(Permission),
     /// The platform admin.
     Platform,
 }
@@ -167,6 +172,15 @@ impl Route {
     pub(super) fn fails(mut self, codes: &[Code]) -> Route {
         self.codes.extend_from_slice(codes);
         self
+    }
+
+    /// The paths it is served at.
+    pub(super) fn paths(&self) -> Vec<String> {
+        let mut paths = vec![self.path.to_owned()];
+        if Contract::of(self.path).takes_last_slash() {
+            paths.push(self.path.strip_suffix('/').map_or_else(|| format!("{}/", self.path), str::to_owned));
+        }
+        paths
     }
 
     pub(super) fn has_query(&self) -> bool {

@@ -123,9 +123,10 @@ fn of_partners_tenant(external_id: &str) -> Option<(TenantId, &str)> {
 
 /// The id under which an event is known outside, where its external id is `external_id`.
 pub fn outer_id(id: EventId, external_id: Option<&str>) -> String {
-    match own_id(external_id) {
+    let known_as = external_id.map(|known| of_partners_tenant(known).map_or(known, |(_, id)| id));
+    match own_id(known_as) {
         Some(own) => own.to_owned(),
-        None => external_id.and_then(shared_from).unwrap_or(id).to_string(),
+        None => known_as.and_then(shared_from).unwrap_or(id).to_string(),
     }
 }
 
@@ -437,7 +438,7 @@ pub enum EventKey {
 pub struct DeliveryRecord {
     pub id: DeliveryId,
     pub event_id: EventId,
-    /// The id that its event's publisher chose; none if the event was received.
+    /// By which its event is known outside, as [`outer_id`] reads it; none if the event was received.
     pub external_id: Option<String>,
     pub event_type: String,
     pub tenant_id: TenantId,

@@ -161,10 +161,10 @@ struct DeliveryDetail {
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = DeliveryRequest)]
-struct SentRequest {
+pub(in crate::api) struct SentRequest {
     url: String,
-    headers: BTreeMap<String, String>,
-    body: String,
+    pub headers: BTreeMap<String, String>,
+    pub body: String,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -203,7 +203,8 @@ impl From<Attempt> for AttemptView {
     }
 }
 
-fn joined(headers: Vec<(String, String)>) -> BTreeMap<String, String> {
+/// Headers by name; the values of repeated ones joined.
+pub(in crate::api) fn joined(headers: Vec<(String, String)>) -> BTreeMap<String, String> {
     let mut joined: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in headers {
         let held = joined.entry(name).or_default();
@@ -289,7 +290,7 @@ async fn get(call: Call) -> Result<Reply> {
     let id: DeliveryId = delivery_id(&call)?;
     let record = app.store.delivery(call.scope(), id).await?.ok_or_else(|| ApiError::not_found("delivery"))?;
     let attempts = app.store.attempts(id).await?;
-    let request = request(&call, &record, attempts.last()).await?;
+    let request = sent(&call, &record, attempts.last()).await?;
     let in_flight: HashSet<_> = app.engine.in_flight().await.into_iter().collect();
     let attempts = attempts.into_iter().map(AttemptView::from).collect();
     Reply::ok(&DeliveryDetail { delivery: Delivery::of(record, &in_flight), request, attempts })
@@ -300,7 +301,11 @@ fn delivery_id(call: &Call) -> Result<DeliveryId> {
 }
 
 /// The request as it was last sent, or as it would be sent now.
-async fn request(call: &Call, record: &DeliveryRecord, last: Option<&Attempt>) -> Result<Option<SentRequest>> {
+pub(in crate::api) async fn sent(
+    call: &Call,
+    record: &DeliveryRecord,
+    last: Option<&Attempt>,
+) -> Result<Option<SentRequest>> {
     let app = call.app();
     let scope = Scope::Tenant(record.tenant_id);
     let Ok(webhook) = webhooks::get(app, scope, record.webhook_id) else { return Ok(None) };

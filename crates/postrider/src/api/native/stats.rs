@@ -119,9 +119,12 @@ const HOUR_MS: i64 = 60 * 60 * 1000;
 /// The series has at most so many points, whatever the window.
 const POINTS_MAX: i64 = 120;
 
+/// The window of a call that names none.
+pub(in crate::api) const WINDOW: &str = "24h";
+
 /// The length of a window.
-fn window_ms(text: Option<&str>) -> Result<i64> {
-    let text = text.unwrap_or("24h");
+pub(in crate::api) fn window_ms(text: Option<&str>) -> Result<i64> {
+    let text = text.unwrap_or(WINDOW);
     let hours = match text.split_at_checked(text.len().saturating_sub(1)) {
         Some((number, "h")) => number.parse::<u16>().ok().map(i64::from),
         Some((number, "d")) => number.parse::<u16>().ok().map(|days| i64::from(days) * 24),
@@ -140,7 +143,12 @@ fn bucket_ms(window_ms: i64) -> i64 {
     minutes.into_iter().find(wide_enough).unwrap_or(12 * 60) * 60_000
 }
 
-fn query(call: &Call, scope: Scope, webhook_id: Option<WebhookId>, window: Option<&str>) -> Result<StatsQuery> {
+pub(in crate::api) fn query(
+    call: &Call,
+    scope: Scope,
+    webhook_id: Option<WebhookId>,
+    window: Option<&str>,
+) -> Result<StatsQuery> {
     let window_ms = window_ms(window)?;
     let until = call.app().ambient.now();
     let since = UnixMs((until.0 - window_ms).div_euclid(ROLLUP_MS) * ROLLUP_MS);

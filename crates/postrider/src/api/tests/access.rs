@@ -109,6 +109,29 @@ pub(super) fn table() -> Vec<(&'static str, &'static str, Needs, Value)> {
             OwnRole("member", "webhooks:test"),
             json!({ "webhookId": "{receiver}", "payload": "", "signature": "x" }),
         ),
+        ("GET", "/api/v1/admin/openapi.json", Nothing, Value::Null),
+        ("GET", "/api/v1/admin/webhooks/", Role("admin", "webhooks:read"), Value::Null),
+        ("POST", "/api/v1/admin/webhooks/", Role("admin", "webhooks:write"), webhook()),
+        ("GET", "/api/v1/admin/webhooks/events", Role("admin", "event_types:read"), Value::Null),
+        ("GET", "/api/v1/admin/webhooks/{webhook}", Role("admin", "webhooks:read"), Value::Null),
+        ("PATCH", "/api/v1/admin/webhooks/{webhook}", Role("admin", "webhooks:write"), json!({ "events": ["t"] })),
+        ("DELETE", "/api/v1/admin/webhooks/{webhook}", Role("admin", "webhooks:write"), Value::Null),
+        ("POST", "/api/v1/admin/webhooks/{webhook}/rotate-secret", Role("admin", "webhooks:write"), Value::Null),
+        ("POST", "/api/v1/admin/webhooks/{webhook}/test", Role("admin", "webhooks:test"), Value::Null),
+        ("GET", "/api/v1/admin/webhooks/{webhook}/stats", Role("admin", "webhooks:read"), Value::Null),
+        ("GET", "/api/v1/admin/webhooks/{webhook}/deliveries", Role("admin", "deliveries:read"), Value::Null),
+        (
+            "GET",
+            "/api/v1/admin/webhooks/{webhook}/deliveries/{delivery}",
+            Role("admin", "deliveries:read"),
+            Value::Null,
+        ),
+        (
+            "POST",
+            "/api/v1/admin/webhooks/{webhook}/deliveries/{delivery}/retry",
+            Role("admin", "deliveries:write"),
+            Value::Null,
+        ),
         ("POST", "/api/v1/webhooks/events/{request}/retry", OwnRole("member", "deliveries:write"), Value::Null),
         ("POST", "/api/v1/webhooks/{receiver}/events/reverify", OwnRole("member", "events:write"), Value::Null),
     ]
@@ -194,7 +217,7 @@ async fn status(world: &World, key: Option<&str>, method: &str, path: &str, body
 /// The platform admin names the tenant, where one is needed.
 fn as_platform(method: &str, path: &str, body: &Value, tenant: &str) -> (String, Value) {
     let mut body = body.clone();
-    let creates = ["/v1/api-keys", "/v1/webhooks", "/v1/events", "/v1/replays"];
+    let creates = ["/v1/api-keys", "/v1/webhooks", "/v1/events", "/v1/replays", "/api/v1/admin/webhooks/"];
     if method == "POST" && creates.contains(&path) {
         body["tenant_id"] = json!(tenant);
     }

@@ -8,11 +8,16 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::World;
+use crate::api::contract::Contract;
 use crate::api::error::Code;
 use crate::auth::Permission;
 
-static DOCUMENT: LazyLock<Value> =
-    LazyLock::new(|| serde_json::to_value(crate::api::openapi::document(&crate::api::documented())).unwrap());
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| written(Contract::Native, &crate::api::documented()));
+static SCAIKEYS: LazyLock<Value> = LazyLock::new(|| written(Contract::Scaikey, &crate::api::scaikey::documented()));
+
+fn written(contract: Contract, routes: &[crate::api::route::Route]) -> Value {
+    serde_json::to_value(crate::api::openapi::document(contract, routes)).unwrap()
+}
 
 type Validators = HashMap<String, jsonschema::Validator>;
 static VALIDATORS: LazyLock<Mutex<Validators>> = LazyLock::new(Mutex::default);
@@ -24,11 +29,18 @@ fn stands_for(template: &str, path: &str) -> bool {
         && template.iter().zip(path).all(|(part, given)| part.starts_with('{') || *part == given)
 }
 
-/// Every reply of every test passes here: its status and its shape must be in the document.
+/// Every reply of every test passes here: its status and its shape must be in the document of its contract.
 #[track_caller]
 pub(super) fn check(method: &str, path: &str, status: u16, headers: &HeaderMap, body: &Value) {
-    let paths = DOCUMENT["paths"].as_object().unwrap();
-    let Some((template, item)) = paths.iter().find(|(template, _)| stands_for(template, path)) else { return };
+    let contract = Contract::of(path);
+    let document = if contract == Contract::Scaikey { &*SCAIKEYS } else { &*DOCUMENT };
+    let bare = |path: &'_ str| match contract.takes_last_slash() {
+        true => path.strip_suffix('/').unwrap_or(path).to_owned(),
+        false => path.to_owned(),
+    };
+    let paths = document["paths"].as_object().unwrap();
+    let found = paths.iter().find(|(template, _)| stands_for(&bare(template), &bare(path)));
+    let Some((template, item)) = found else { return };
     let operation = &item[method.to_ascii_lowercase()];
     if operation.is_null() {
         return;
@@ -45,7 +57,7 @@ pub(super) fn check(method: &str, path: &str, status: u16, headers: &HeaderMap, 
     let mut validators = VALIDATORS.lock();
     let validator = validators.entry(what.clone()).or_insert_with(|| {
         let mut whole = schema.clone();
-        whole["components"] = DOCUMENT["components"].clone();
+        whole["components"] = document["components"].clone();
         jsonschema::options().should_validate_formats(true).build(&whole).unwrap()
     });
     if let Err(error) = validator.validate(body) {
@@ -54,7 +66,11 @@ pub(super) fn check(method: &str, path: &str, status: u16, headers: &HeaderMap, 
 }
 
 fn operations() -> impl Iterator<Item = (String, &'static Value)> {
-    let paths = DOCUMENT["paths"].as_object().unwrap().iter();
+    operations_of(&DOCUMENT)
+}
+
+fn operations_of(document: &'static Value) -> impl Iterator<Item = (String, &'static Value)> {
+    let paths = document["paths"].as_object().unwrap().iter();
     paths.flat_map(|(path, item)| {
         let operations = item.as_object().unwrap().iter();
         operations.map(move |(method, operation)| (format!("{} {path}", method.to_ascii_uppercase()), operation))
@@ -77,11 +93,32 @@ fn the_document_has_every_call_with_its_statuses() {
 
 #[test]
 fn the_shapes_stay_as_they_are() {
-    let mut shapes: BTreeMap<&str, Value> = BTreeMap::new();
-    for (name, schema) in DOCUMENT["components"]["schemas"].as_object().unwrap() {
-        shapes.insert(name, without_prose(schema));
-    }
-    insta::assert_json_snapshot!(shapes);
+    insta::assert_json_snapshot!(shapes(&DOCUMENT));
+}
+
+#[test]
+fn the_shapes_of_scaikey_stay_as_they_are() {
+    insta::assert_json_snapshot!(shapes(&SCAIKEYS));
+}
+
+fn shapes(document: &Value) -> BTreeMap<&str, Value> {
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    schemas.iter().map(|(name, schema)| (name.as_str(), without_prose(schema))).collect()
+}
+
+#[test]
+fn the_document_of_scaikey_has_the_twelve_calls_with_their_statuses_and_parameters() {
+    let lines: Vec<_> = operations_of(&SCAIKEYS)
+        .map(|(call, operation)| {
+            let statuses: Vec<_> = operation["responses"].as_object().unwrap().keys().cloned().collect();
+            let parameters = operation["parameters"].as_array().unwrap().iter();
+            let parameters: Vec<_> = parameters.map(|it| format!("{}:{}", it["in"], it["name"])).collect();
+            let id = operation["operationId"].as_str().unwrap();
+            format!("{call}: {}\n  {id}\n  {}", statuses.join(" "), parameters.join(" ").replace('"', ""))
+        })
+        .collect();
+    assert_eq!(lines.len(), 12);
+    insta::assert_snapshot!(lines.join("\n"));
 }
 
 /// A schema without its descriptions, which may change.
@@ -99,18 +136,20 @@ fn without_prose(schema: &Value) -> Value {
 
 #[test]
 fn every_reference_resolves_and_every_operation_is_named_once() {
-    let text = DOCUMENT.to_string();
-    let names: BTreeSet<_> = DOCUMENT["components"]["schemas"].as_object().unwrap().keys().cloned().collect();
-    for reference in text.split("\"#/components/schemas/").skip(1) {
-        let name = reference.split('"').next().unwrap();
-        assert!(names.contains(name), "{name}");
+    for document in [&*DOCUMENT, &*SCAIKEYS] {
+        let text = document.to_string();
+        let names: BTreeSet<_> = document["components"]["schemas"].as_object().unwrap().keys().cloned().collect();
+        for reference in text.split("\"#/components/schemas/").skip(1) {
+            let name = reference.split('"').next().unwrap();
+            assert!(names.contains(name), "{name}");
+        }
+        let mut ids = BTreeSet::new();
+        for (call, operation) in operations_of(document) {
+            assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{call}");
+            assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{call}");
+        }
+        assert_eq!(document["openapi"], "3.1.0");
     }
-    let mut ids = BTreeSet::new();
-    for (call, operation) in operations() {
-        assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{call}");
-        assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{call}");
-    }
-    assert_eq!(DOCUMENT["openapi"], "3.1.0");
 }
 
 #[test]
@@ -157,8 +196,10 @@ async fn the_reference_page_shows_every_call_and_loads_nothing() {
     for anchor in linked.collect::<BTreeSet<_>>() {
         assert!(html.contains(&format!("id=\"{anchor}\"")), "#{anchor}");
     }
-    let document = world.fetch("/openapi.json").await;
-    assert_eq!(serde_json::from_str::<Value>(&document.1).unwrap(), *DOCUMENT);
+    for (path, document) in [("/openapi.json", &*DOCUMENT), ("/api/v1/admin/openapi.json", &*SCAIKEYS)] {
+        let served = world.fetch(path).await;
+        assert_eq!(serde_json::from_str::<Value>(&served.1).unwrap(), *document, "{path}");
+    }
 }
 
 #[test]

@@ -93,9 +93,9 @@ pub(super) fn maybe_clean(text: Option<&str>) -> Option<Cow<'_, str>> {
     text.map(clean)
 }
 
-/// The id that the publisher of an event `e` chose. A received event, or one of a partner's tenant, is known by one too,
-/// but that is not for anybody outside.
-pub(super) const SHOWN_EXTERNAL_ID: &str = "CASE WHEN e.source IN (2, 3) THEN NULL ELSE e.external_id END";
+/// The id of an event `e` that [`outer_id`](crate::store::outer_id) reads. A received event is known by one too, but that
+/// is not for anybody outside.
+pub(super) const SHOWN_EXTERNAL_ID: &str = "CASE WHEN e.source = 2 THEN NULL ELSE e.external_id END";
 
 /// Columns of an event, in the order in which [`event_at`] reads them.
 pub(super) const EVENT_COLUMNS: &str = "n, entropy, tenant, type, source, occurred_at, external_id, ordering_key, \

@@ -94,9 +94,9 @@ impl ToSql for Text<'_> {
     }
 }
 
-/// The id that an event's publisher chose. A received event, or one of a partner's tenant, is known by one too, but that is
-/// not for anybody outside.
-pub(super) const SHOWN_EXTERNAL_ID: &str = "CASE WHEN source IN (2, 3) THEN NULL ELSE external_id END";
+/// An event's id that [`outer_id`](crate::store::outer_id) reads. A received event is known by one too, but that is not for
+/// anybody outside.
+pub(super) const SHOWN_EXTERNAL_ID: &str = "CASE WHEN source = 2 THEN NULL ELSE external_id END";
 
 /// Columns of an event, in the order [`event_at`] reads them.
 pub(super) const EVENT_COLUMNS: &str = "n, entropy, tenant, type, source, occurred_at, external_id, ordering_key, \

@@ -164,6 +164,33 @@ pub const CHALLENGE_TOKEN_BYTES_MAX: usize = 256;
 pub const CERTIFICATE_PEM_BYTES_MAX: usize = 64 * 1024;
 pub const CERTIFICATES_MAX: usize = 8;
 
+/// Event types described by one tenant, or by the platform: a bound on what the catalog holds.
+pub const EVENT_TYPES_MAX: usize = 2000;
+/// Subschemas that one schema of event data can reach.
+pub const SCHEMA_SUBSCHEMAS_MAX: usize = 2000;
+/// Subschemas that a schema applies within each other to one value: each takes some stack.
+pub const SCHEMA_CHAIN_MAX: usize = 32;
+/// The same, times the depth of the data: what fits on the stack of a thread of the runtime, with room to spare.
+pub const SCHEMA_STACK_MAX: usize = 512;
+/// Subschemas that checking the events of one request applies to values: about a tenth of a second.
+pub const SCHEMA_WORK_MAX: u64 = 2_000_000;
+/// Regular expressions in one schema, and bytes of each when compiled.
+pub const SCHEMA_PATTERNS_MAX: usize = 64;
+pub const SCHEMA_PATTERN_BYTES_MAX: usize = 256 * 1024;
+/// Compiled schemas kept in memory, bytes as estimated; beyond it they are compiled again when needed.
+pub const SCHEMAS_HELD_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Events of one answer of which it is said that they do not fit their schema.
+pub const WARNINGS_MAX: usize = 100;
+/// Findings of one comparison of schemas that are told.
+pub const SCHEMA_BREAKS_MAX: usize = 50;
+
+/// Bounds of what a tenant may be allowed: events a second, and a UTC day.
+pub const TENANT_EVENTS_PER_SECOND_MAX: u32 = 1_000_000;
+pub const TENANT_EVENTS_PER_DAY_MAX: u64 = 1_000_000_000_000;
+/// A node takes its share of a tenant's day in so many steps: what a crash can cost the tenant, and how often the store is
+/// asked.
+pub const QUOTA_STEPS_PER_DAY: u64 = 100;
+
 /// Items on one page of a list, and by default.
 pub const PAGE_MAX: usize = 200;
 pub const PAGE_DEFAULT: usize = 50;

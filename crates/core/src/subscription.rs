@@ -38,8 +38,12 @@ impl Subscriptions {
     /// Whether `event_type` is wanted.
     ///
     /// `user.*` stands for everything that starts with `user.` and goes on: `user.created` and `user.key.added`, but
-    /// neither `user` nor `users.created`. Upper and lower case differ.
+    /// neither `user` nor `users.created`. Upper and lower case differ. Postrider's own events go only to who names them
+    /// (`postrider.*`, or one of them): "everything" means everything of the publisher's.
     pub fn matches(&self, event_type: &str) -> bool {
+        if is_reserved(event_type) {
+            return self.0.iter().any(|pattern| is_reserved(pattern) && pattern_matches(pattern, event_type));
+        }
         self.0.is_empty() || self.0.iter().any(|pattern| pattern_matches(pattern, event_type))
     }
 }
@@ -81,6 +85,14 @@ pub fn check_event_type(name: &str) -> Result<(), InvalidEventType> {
         return wrong("must start and end with a letter or digit");
     }
     Ok(())
+}
+
+/// What the types of Postrider's own events begin with.
+pub const RESERVED_PREFIX: &str = "postrider.";
+
+/// Whether only Postrider itself may publish events of this type.
+pub fn is_reserved(event_type: &str) -> bool {
+    event_type.starts_with(RESERVED_PREFIX)
 }
 
 /// The start of a name, fit for a message.

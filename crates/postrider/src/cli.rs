@@ -7,6 +7,7 @@ mod configuration;
 mod delivery_line;
 mod demo;
 mod doctor;
+mod event_types;
 mod events;
 mod failure;
 mod keys;
@@ -59,6 +60,9 @@ enum Command {
     /// Watch events.
     #[command(subcommand)]
     Events(events::Command),
+    /// List event types, and install those of a contract.
+    #[command(subcommand)]
+    EventTypes(event_types::Command),
     /// Send again what was accepted before.
     Replay(replay::Replay),
     /// Sign a body as a dialect would.
@@ -111,6 +115,7 @@ async fn run(command: Command, terminal: &mut Terminal) -> Result<(), Failure> {
         Command::Listen(listen) => listen::run(listen, terminal).await,
         Command::Trigger(trigger) => trigger::run(trigger, terminal).await,
         Command::Events(command) => events::run(command, terminal).await,
+        Command::EventTypes(command) => event_types::run(command, terminal).await,
         Command::Replay(replay) => replay::run(replay, terminal).await,
         Command::Sign(sign) => signatures::sign(&sign, terminal),
         Command::Verify(verify) => signatures::verify(&verify, terminal),

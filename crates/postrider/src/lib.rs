@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod egress;
+pub mod event_schema;
 pub mod inbound;
 pub mod lifecycle;
 pub mod listeners;

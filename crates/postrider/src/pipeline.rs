@@ -1,9 +1,11 @@
 //! The engine: accept → fan out → dispatch → attempt → record, beside replay and chores.
 //!
-//! Surfaces call [`Engine`] and nothing below it. The files in order of an event's life: [`ingest`] (and [`receive`]), [`fanout`],
-//! [`dispatch`] (with [`lane`], [`pace`], [`target`]; [`shard`] is the thread around it), [`attempt`], [`record`];
-//! [`replay`] and [`chores`] run beside them, and [`peers`] listens to other nodes on the same store.
+//! Surfaces call [`Engine`] and nothing below it. The files in order of an event's life: [`publish`] and [`receive`],
+//! [`admission`] (what tenants' settings ask of an event), [`fanout`], [`ingest`], [`dispatch`] (with [`lane`], [`pace`],
+//! [`target`]; [`shard`] is the thread around it), [`attempt`], [`record`]; [`replay`] and [`chores`] run beside them,
+//! [`system`] tells tenants of their webhooks, and [`peers`] listens to other nodes on the same store.
 
+mod admission;
 mod attempt;
 mod chores;
 mod dispatch;
@@ -12,10 +14,12 @@ mod ingest;
 mod lane;
 mod pace;
 mod peers;
+mod publish;
 mod receive;
 mod record;
 mod replay;
 mod shard;
+mod system;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -38,15 +42,17 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::admission::Admission;
 use self::chores::Chores;
 use self::dispatch::{Dispatcher, Prepared};
 use self::ingest::{Committer, Routed};
 use self::peers::Peers;
 use self::replay::Replayer;
 use self::shard::{Message, Shard, Shards};
+use self::system::SystemEvents;
 use self::target::Target;
 use crate::ambient::Ambient;
-use crate::catalog::{self, Catalog, Webhook};
+use crate::catalog::{Catalog, Webhook};
 use crate::egress::Transport;
 use crate::sealing::Sealer;
 use crate::store::{
@@ -54,44 +60,9 @@ use crate::store::{
     ReplaySelect, ReplayStatus, Retried, Scope, Source, Store,
 };
 
+pub use self::publish::{Publish, PublishError, Published};
 pub use self::receive::{Receive, Received};
 pub use self::target::{receiver_purpose, secrets_purpose};
-
-/// An event to publish; already checked for form.
-#[derive(Clone, Debug)]
-pub struct Publish {
-    pub tenant_id: TenantId,
-    pub event_type: Box<str>,
-    pub occurred_at: Option<UnixMs>,
-    pub external_id: Option<Box<str>>,
-    pub idempotency_key: Option<Box<str>>,
-    pub ordering_key: Option<Box<str>>,
-    pub trace_parent: Option<Box<str>>,
-    /// One JSON value, byte for byte.
-    pub data: Bytes,
-}
-
-/// Accepted, or known already.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Published {
-    /// Outer form: the publisher's own id, else `evt_…`.
-    pub id: String,
-    pub repeat: bool,
-}
-
-/// Why nothing of a publish was accepted.
-#[derive(Debug, thiserror::Error)]
-pub enum PublishError {
-    #[error("no such tenant")]
-    UnknownTenant,
-    /// Too many acceptances wait; try again in a moment.
-    #[error("too many events are waiting to be accepted")]
-    Overloaded,
-    #[error("the process is shutting down")]
-    ShuttingDown,
-    #[error(transparent)]
-    Store(#[from] store::Error),
-}
 
 /// What a test delivery came to.
 #[derive(Clone, Debug)]
@@ -160,6 +131,8 @@ pub struct Engine {
     queue: mpsc::Sender<ingest::Request>,
     shards: Shards,
     replayer: Replayer,
+    admission: Admission,
+    system: SystemEvents,
     /// Set when the process is shutting down.
     stop: CancellationToken,
     running: Mutex<Option<Running>>,
@@ -211,9 +184,19 @@ impl Engine {
         }
         peers::take_up(&catalog, &shards, begun);
         let (queue, requests) = mpsc::channel(limits::ACCEPT_QUEUE_MAX);
+        let system = SystemEvents {
+            store: store.clone(),
+            catalog: catalog.clone(),
+            ambient: ambient.clone(),
+            queue: queue.clone(),
+            failing: Arc::default(),
+        };
+        system.read_all().await;
+        let catching_up = system.clone();
+        tokio::spawn(async move { catching_up.catch_up().await });
         let committer =
             Committer { store: store.clone(), ambient: ambient.clone(), shards: shards.clone(), held_bytes };
-        let recorder = record::run(store.clone(), ambient.clone(), shards.clone(), recorded);
+        let recorder = record::run(store.clone(), ambient.clone(), shards.clone(), system.clone(), recorded);
         let running = Running {
             committer: tokio::spawn(committer.run(requests, stop.clone())),
             shards: handles,
@@ -224,6 +207,7 @@ impl Engine {
             catalog: catalog.clone(),
             ambient: ambient.clone(),
             shards: shards.clone(),
+            system: system.clone(),
             options,
         };
         tokio::spawn(tending.run(chore_queue, stop.clone()));
@@ -246,85 +230,27 @@ impl Engine {
                 ambient: ambient.clone(),
                 shards: shards.clone(),
                 replayer: replayer.clone(),
+                system: system.clone(),
                 stop: stop.clone(),
             };
             tokio::spawn(peers.run(signals));
         }
         let running = Mutex::new(Some(running));
-        Ok(Arc::new(Engine { store, catalog, ambient, sealer, policy, queue, shards, replayer, stop, running }))
-    }
-
-    /// Accepts events, all or none. On disk when it returns.
-    ///
-    /// # Errors
-    /// See [`PublishError`]; nothing was accepted.
-    pub async fn publish(&self, events: Vec<Publish>) -> Result<Vec<Published>, PublishError> {
-        if self.store.is_shared() && events.iter().any(|event| self.catalog.tenant(event.tenant_id).is_none()) {
-            // Another node may have made the tenant a moment ago.
-            self.catalog.sync(&*self.store).await?;
-        }
-        let mut routed = Vec::with_capacity(events.len());
-        for event in events {
-            let (one, for_partner) = self.route(event)?;
-            routed.push(one);
-            routed.extend(for_partner);
-        }
-        let own_ids: Vec<_> = routed.iter().map(|one| (one.event.source, one.event.external_id.clone())).collect();
-        let accepted = self.accept(routed).await?;
-        let of_publisher = accepted.into_iter().zip(own_ids).filter(|(_, (source, _))| *source != Source::Partner);
-        let published = of_publisher.map(|(slot, (_, own_id))| match slot {
-            Accepted::New { id, .. } => Published { id: store::outer_id(id, own_id.as_deref()), repeat: false },
-            Accepted::Repeat { id, external_id } => {
-                Published { id: store::outer_id(id, external_id.as_deref()), repeat: true }
-            }
-        });
-        Ok(published.collect())
-    }
-
-    /// Decides whom an event goes to; what of it goes to the stream of the tenant's partner comes second.
-    fn route(&self, event: Publish) -> Result<(Routed, Option<Routed>), PublishError> {
-        let tenant = self.catalog.tenant(event.tenant_id).ok_or(PublishError::UnknownTenant)?;
-        let webhooks = fanout::subscribed(&tenant, &event.event_type, &event.data);
-        let mut event = NewEvent {
-            tenant_id: event.tenant_id,
-            event_type: event.event_type,
-            occurred_at: event.occurred_at,
-            external_id: event.external_id,
-            idempotency_key: event.idempotency_key,
-            ordering_key: event.ordering_key,
-            source: Source::Api,
-            trace_parent: event.trace_parent,
-            data: event.data,
-            raw: None,
-            entropy: u64::from_le_bytes(self.ambient.random()),
-            deliveries: Vec::new(),
-            received: None,
-            releases: None,
-        };
-        let for_partner = self.for_partner(&tenant, &mut event);
-        Ok((Routed { event, webhooks, trigger: Trigger::Event, watcher: None }, for_partner))
-    }
-
-    /// The event in the stream of the tenant's partner, if one of the partner's webhooks wants it. It is accepted in the
-    /// same transaction; both streams know it by one id, and recognise its repeats.
-    fn for_partner(&self, tenant: &catalog::Tenant, event: &mut NewEvent) -> Option<Routed> {
-        let stream = self.catalog.partner_stream(&tenant.record)?;
-        let webhooks = fanout::subscribed(&stream, &event.event_type, &event.data);
-        if webhooks.is_empty() {
-            return None;
-        }
-        let fresh = || store::shared_id(EventId::from_random(self.ambient.random()));
-        let id = event.external_id.get_or_insert_with(fresh).clone();
-        let event = NewEvent {
-            tenant_id: stream.record.id,
-            external_id: Some(store::partners_id(event.tenant_id, &id)),
-            // An arrow cannot be part of a key that is given, so these keys cannot meet those of the partner's own events.
-            idempotency_key: event.idempotency_key.as_ref().map(|key| format!("{}→{key}", event.tenant_id.0).into()),
-            source: Source::Partner,
-            entropy: u64::from_le_bytes(self.ambient.random()),
-            ..event.clone()
-        };
-        Some(Routed { event, webhooks, trigger: Trigger::Event, watcher: None })
+        let admission = Admission::new(store.clone(), catalog.clone(), ambient.clone());
+        Ok(Arc::new(Engine {
+            store,
+            catalog,
+            ambient,
+            sealer,
+            policy,
+            queue,
+            shards,
+            replayer,
+            admission,
+            system,
+            stop,
+            running,
+        }))
     }
 
     async fn accept(&self, events: Vec<Routed>) -> Result<Vec<Accepted>, PublishError> {
@@ -575,6 +501,11 @@ impl Engine {
         attempt::request(&target, &job, at).ok()
     }
 
+    /// Tells the tenant that a webhook was disabled, if that is what the audit entry of a change says.
+    pub async fn tell_if_disabled(&self, entry: &AuditEntry) {
+        self.system.disabled(entry).await;
+    }
+
     /// To be called after the catalog's entry of a webhook was changed or removed: its lane takes the change up.
     /// Deliveries of a webhook that is disabled or gone are canceled in the background.
     pub fn webhook_changed(&self, webhook: WebhookId) {
@@ -599,6 +530,7 @@ impl Engine {
             recorder.abort();
             tracing::error!("the store is away: outcomes that it does not know will be repeated");
         }
+        self.admission.end().await;
     }
 }
 

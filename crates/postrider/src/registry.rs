@@ -5,6 +5,8 @@
 //! object never overwrite each other. Callers run a change to its end ([`crate::api`] spawns it): the catalog must not
 //! fall behind the store because somebody hung up.
 
+pub mod catalogues;
+pub mod compatibility;
 pub mod event_types;
 pub mod keys;
 mod patch;
@@ -38,6 +40,9 @@ pub enum Rejection {
     Conflict { param: &'static str, message: String },
     #[error("{0}")]
     LimitReached(String),
+    /// A schema accepts less than the one before.
+    #[error("the schema no longer accepts what it did")]
+    Incompatible(Vec<compatibility::Break>),
     /// The caller may not give that.
     #[error("{message}")]
     Forbidden { param: String, message: String },

@@ -35,8 +35,11 @@ names! {
     FinalStatus: Succeeded = "succeeded", Failed = "failed", Canceled = "canceled";
     /// Why a delivery exists.
     Trigger: Event = "event", Retry = "retry", Replay = "replay", Test = "test";
-    /// Where an event came from.
-    Source: Api = "api", Test = "test", Received = "received";
+    /// Where an event came from. `partner`: in a partner's stream, from one of its tenants; `system`: Postrider's own.
+    Source: Api = "api", Test = "test", Received = "received", Partner = "partner", System = "system";
+    /// What becomes of events that do not fit the schema of their type: nothing is checked; accepted with `warnings`;
+    /// refused.
+    Validation: Off = "off", Warn = "warn", Enforce = "enforce";
     /// Why an attempt was no success.
     ErrorClass: Dns = "dns", RefusedByPolicy = "refused_by_policy", Connect = "connect", Tls = "tls",
         Timeout = "timeout", Reset = "reset", TooLarge = "too_large", HttpStatus = "http_status",

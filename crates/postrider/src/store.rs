@@ -77,6 +77,11 @@ pub trait Store: Send + Sync + Debug + 'static {
         false
     }
 
+    /// Processes that use it now, this one included, as far as is known.
+    fn nodes(&self) -> usize {
+        1
+    }
+
     /// What other nodes bring about; the receiver is given out once. `None`: there are no other nodes.
     fn signals(&self) -> Option<mpsc::UnboundedReceiver<Signal>> {
         None

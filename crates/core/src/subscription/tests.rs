@@ -56,6 +56,30 @@ fn a_hundred_patterns_are_the_most() {
 }
 
 /// Segment by segment, the slow way.
+#[test]
+fn types_of_postriders_own_are_known_by_their_beginning() {
+    for name in ["postrider.webhook.disabled", "postrider.x"] {
+        assert!(is_reserved(name), "{name}");
+    }
+    for name in ["postrider", "postriders.x", "my.postrider.x", "Postrider.x"] {
+        assert!(!is_reserved(name), "{name}");
+    }
+}
+
+#[test]
+fn postriders_own_events_go_only_to_who_names_them() {
+    let matches = |patterns: &[&str]| {
+        let patterns: Vec<String> = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
+        Subscriptions::parse(&patterns).unwrap().matches("postrider.webhook.disabled")
+    };
+    for named in [&["postrider.*"][..], &["postrider.webhook.*"], &["*", "postrider.webhook.disabled"]] {
+        assert!(matches(named), "{named:?}");
+    }
+    for other in [&[][..], &["*"], &["webhook.*"], &["postrider.delivery.*"]] {
+        assert!(!matches(other), "{other:?}");
+    }
+}
+
 fn matches_naively(patterns: &[String], name: &str) -> bool {
     let name: Vec<&str> = name.split('.').collect();
     patterns.is_empty()

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use crate::pipeline::PublishError;
 use crate::registry::Rejection;
+use crate::registry::compatibility::Break;
 use crate::store;
 
 macro_rules! codes {
@@ -51,6 +52,9 @@ codes! {
     UnknownField = "unknown_field", BAD_REQUEST;
     /// A query parameter or header is unknown or has a value that is not allowed; `param` names it.
     InvalidParameter = "invalid_parameter", BAD_REQUEST;
+    /// The data does not fit the schema of its type, and the tenant enforces schemas; `param` is the JSON Pointer of the
+    /// value in the body.
+    SchemaMismatch = "schema_mismatch", UNPROCESSABLE_ENTITY;
     /// The webhook's URL is refused by the egress policy; the message names the rule.
     UrlNotAllowed = "url_not_allowed", BAD_REQUEST;
     /// No valid `Authorization: Bearer <key>`.
@@ -67,6 +71,8 @@ codes! {
     Conflict = "conflict", CONFLICT;
     /// A bound on the number of objects is reached.
     LimitReached = "limit_reached", CONFLICT;
+    /// The schema accepts less than the one before, and `compatibility=block` was asked for; the message says in what.
+    IncompatibleSchema = "incompatible_schema", CONFLICT;
     /// A request for the delivery is in flight; try again when it has ended.
     InFlight = "in_flight", CONFLICT;
     /// Nothing to do: the delivery is due already (retry) or has ended (cancel); nobody waits for the result (listen).
@@ -79,7 +85,7 @@ codes! {
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE;
     /// `Content-Type` is not JSON.
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE;
-    /// The key has used up its rate; `Retry-After` says when to go on.
+    /// The key has used up its rate, or the tenant its quota of events; `Retry-After` says when to go on.
     RateLimited = "rate_limited", TOO_MANY_REQUESTS;
     /// A fault of ours; the log has it under the request id.
     Internal = "internal", INTERNAL_SERVER_ERROR;
@@ -207,6 +213,14 @@ impl From<PublishError> for ApiError {
     fn from(error: PublishError) -> ApiError {
         match error {
             PublishError::UnknownTenant => ApiError::not_found("tenant").at("tenant_id"),
+            PublishError::Misfit { misfit, .. } => {
+                // Where the event stands in the body is for the surface to say.
+                ApiError::new(Code::SchemaMismatch, misfit.message).at(format!("/data{}", misfit.pointer))
+            }
+            PublishError::OverQuota { message, retry_after } => {
+                let seconds = u32::try_from(retry_after.as_secs_f64().ceil() as u64).unwrap_or(u32::MAX).max(1);
+                ApiError { retry_after_seconds: Some(seconds), ..ApiError::new(Code::RateLimited, message) }
+            }
             PublishError::Overloaded => ApiError::new(Code::Overloaded, error.to_string()),
             PublishError::ShuttingDown => ApiError::new(Code::ShuttingDown, error.to_string()),
             PublishError::Store(error) => error.into(),
@@ -223,11 +237,23 @@ impl From<Rejection> for ApiError {
             Rejection::UrlNotAllowed(why) => ApiError::new(Code::UrlNotAllowed, why).at("url"),
             Rejection::Conflict { param, message } => ApiError::new(Code::Conflict, message).at(param),
             Rejection::LimitReached(message) => ApiError::new(Code::LimitReached, message),
+            Rejection::Incompatible(breaks) => incompatible(&breaks),
             Rejection::Forbidden { param, message } => ApiError::new(Code::Forbidden, message).at(param),
             Rejection::Store(error) => error.into(),
             Rejection::Other(cause) => ApiError::internal(cause),
         }
     }
+}
+
+/// Names the first finding, and how many there are.
+fn incompatible(breaks: &[Break]) -> ApiError {
+    let Some(first) = breaks.first() else { return ApiError::new(Code::IncompatibleSchema, "incompatible") };
+    let more = match breaks.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    let message = format!("{}: {}{more}", first.pointer, first.message);
+    ApiError::new(Code::IncompatibleSchema, message).at("schema")
 }
 
 #[cfg(test)]

@@ -133,6 +133,15 @@ impl Client {
         self.call(Method::POST, path, &[], Some(body)).await
     }
 
+    pub(super) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        body: &Value,
+    ) -> Result<T, Failure> {
+        self.call(Method::PUT, path, query, Some(body)).await
+    }
+
     pub(super) async fn delete(&self, path: &str) -> Result<(), Failure> {
         let reply = self.send(self.request(Method::DELETE, path, &[]).timeout(TIMEOUT)).await?;
         refused(reply).await.map(drop)

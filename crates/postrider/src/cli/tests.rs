@@ -207,6 +207,32 @@ async fn several_tenants_are_listed_when_none_is_named_and_a_gone_server_is_unre
     assert!(failure.hint.unwrap().contains("postrider serve"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_catalogue_is_installed_by_its_name() {
+    let world = World::start().await;
+    let installed = world.run(&["event-types", "install", "athenty"]).await.unwrap();
+    assert_eq!(installed, "installed 11 event types of athenty\n");
+    assert_eq!(world.json(&["event-types", "list"]).await.as_array().unwrap().len(), 11);
+    let listed = world.run(&["event-types", "list"]).await.unwrap();
+    assert!(listed.lines().next().unwrap().starts_with("client.created "), "{listed}");
+    // Installing again changes nothing for anybody.
+    world.run(&["event-types", "install", "athenty", "--block"]).await.unwrap();
+    let kept = world.run(&["event-types", "install", "athenty", "--keep"]).await.unwrap();
+    assert_eq!(kept, "installed 0 event types of athenty, 11 left as they were\n");
+
+    let tenant = world.json(&["tenants", "create", "Acme"]).await;
+    let of_tenant = ["--tenant", tenant["id"].as_str().unwrap()];
+    let installed = world.json(&[&["event-types", "install", "athenatext"][..], &of_tenant].concat()).await;
+    assert!(installed.as_array().unwrap().iter().all(|one| one["tenant_id"] == tenant["id"]), "{installed}");
+
+    let catalogues = world.json(&["event-types", "list", "--catalogues"]).await;
+    assert_eq!(catalogues[5]["name"], "scaikey");
+    let failure = world.run(&["event-types", "install", "none"]).await.unwrap_err();
+    assert_eq!(failure.kind, Kind::Usage);
+    assert!(failure.hint.unwrap().contains("athenty"));
+    world.stop().await;
+}
+
 #[test]
 fn the_admin_key_of_this_machine_is_not_sent_to_another() {
     let data = tempfile::tempdir().unwrap();

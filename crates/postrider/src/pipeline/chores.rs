@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Options;
 use super::shard::{Message, Shards};
+use super::system::{SYSTEM, SystemEvents};
 use crate::ambient::Ambient;
 use crate::catalog::Catalog;
 use crate::store::{self, Actor, AuditEntry, Store};
@@ -37,6 +38,7 @@ pub(crate) struct Chores {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) ambient: Arc<dyn Ambient>,
     pub(crate) shards: Shards,
+    pub(crate) system: SystemEvents,
     pub(crate) options: Options,
 }
 
@@ -57,6 +59,7 @@ impl Chores {
                     }
                 },
                 _ = sweep.tick() => {
+                    self.system.look().await;
                     self.sweep().await;
                     self.disable_failing(std::mem::take(&mut failing)).await;
                 }
@@ -129,7 +132,7 @@ impl Chores {
     }
 
     async fn try_disable(&self, webhook: WebhookId, reason: &str) -> store::Result<()> {
-        let _changing = self.catalog.changing(&self.store).await?;
+        let changing = self.catalog.changing(&self.store).await?;
         let Some(entry) = self.catalog.webhook(webhook) else { return Ok(()) };
         if entry.record.status == WebhookStatus::Disabled {
             return Ok(());
@@ -144,15 +147,17 @@ impl Chores {
             id: AuditId::from_random(self.ambient.random()),
             at: now,
             tenant_id: Some(record.tenant_id),
-            actor: Actor { id: "system".to_owned(), address: None, request_id: None },
+            actor: Actor { id: SYSTEM.to_owned(), address: None, request_id: None },
             action: "webhook.disabled".to_owned(),
             target: webhook.to_string(),
             before: Some(before),
             after: Some(serde_json::json!({ "status": record.status, "disabled_reason": reason })),
         };
-        self.store.put_webhook(record.clone(), audit).await?;
+        self.store.put_webhook(record.clone(), audit.clone()).await?;
         self.catalog.put_webhook(record);
         self.shards.send(webhook, Message::Changed(webhook));
+        drop(changing);
+        self.system.disabled(&audit).await;
         Ok(())
     }
 }

@@ -20,6 +20,7 @@ use super::attempt::{Ended, schedule};
 use super::lane::{Gate, Lane, Queued};
 use super::pace::Bucket;
 use super::record::Settle;
+use super::system::Exhausted;
 use super::target::Target;
 use crate::catalog::LaneGauge;
 use crate::store::{Job, Notice, Recorded, RecordedOutcome, Refill};
@@ -262,7 +263,9 @@ impl Dispatcher {
         if next == Transition::FailedAndDisable {
             self.shut(webhook_id, now);
         }
-        self.settle(queued, attempt, next, now);
+        let is_final = matches!(next, Transition::Failed | Transition::FailedAndDisable);
+        let told = if is_final { Exhausted::of(&queued.job, &attempt, &target, now) } else { None };
+        self.settle(queued, attempt, (next, told), now);
         self.touch(webhook_id, now);
     }
 
@@ -278,7 +281,13 @@ impl Dispatcher {
     }
 
     /// Hands the outcome to the recorder, and to the lane what it needs to know of it.
-    fn settle(&mut self, queued: Queued, attempt: Attempt, next: Transition, now: UnixMs) {
+    fn settle(
+        &mut self,
+        queued: Queued,
+        attempt: Attempt,
+        (next, told): (Transition, Option<Box<Exhausted>>),
+        now: UnixMs,
+    ) {
         let job = &queued.job;
         let number = queued.number();
         let mut attempts = job.progress.attempts + 1;
@@ -305,7 +314,7 @@ impl Dispatcher {
         };
         let urgent = lane.ordering != Ordering::None;
         trace_end(job, attempts, &outcome);
-        let settle = Settle { webhook_id: job.webhook_id, number, key, urgent };
+        let settle = Settle { webhook_id: job.webhook_id, number, key, urgent, told };
         self.let_go(&queued);
         self.record(recorded(queued.job, attempt, attempts, outcome), settle);
         for follower in followers {
@@ -323,7 +332,7 @@ impl Dispatcher {
         lane.park(number, key.as_deref(), due_at, now);
         lane.unsettled += 1;
         let attempts = queued.job.progress.attempts;
-        let settle = Settle { webhook_id, number, key: None, urgent: false };
+        let settle = Settle { webhook_id, number, key: None, urgent: false, told: None };
         self.record(recorded(queued.job, None, attempts, RecordedOutcome::Release { due_at }), settle);
     }
 

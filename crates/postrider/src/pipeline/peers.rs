@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::replay::Replayer;
 use super::shard::{Message, Shards, Withdrawn};
+use super::system::SystemEvents;
 use crate::ambient::Ambient;
 use crate::catalog::Catalog;
 use crate::store::{self, AuditEntry, Begun, Canceled, Notice, Scope, Signal, Store};
@@ -25,6 +26,7 @@ pub(crate) struct Peers {
     pub(crate) ambient: Arc<dyn Ambient>,
     pub(crate) shards: Shards,
     pub(crate) replayer: Replayer,
+    pub(crate) system: SystemEvents,
     pub(crate) stop: CancellationToken,
 }
 
@@ -42,7 +44,12 @@ impl Peers {
                     webhooks.into_iter().for_each(|webhook| self.shards.send(webhook, Message::Wake(webhook)));
                 }
                 Some(Signal::Configuration) => self.sync().await,
-                Some(Signal::Replays) => self.resume_replays().await,
+                Some(Signal::Replays) => {
+                    self.resume_replays().await;
+                    // A node may have died that knew of webhooks which fail.
+                    let system = self.system.clone();
+                    tokio::spawn(async move { system.read_all().await });
+                }
                 Some(Signal::Lost) => self.begin_again().await,
                 Some(Signal::Cancel { webhook_id, delivery_id }) => {
                     tokio::spawn(self.clone().cancel(webhook_id, delivery_id));

@@ -5,6 +5,8 @@ use bytes::Bytes;
 use postrider_core::delivery::Trigger;
 use postrider_core::ids::{EventId, TenantId, WebhookId};
 use postrider_core::inbound::{Verdict, event_data};
+use postrider_core::limits::EVENT_TYPE_BYTES_MAX;
+use postrider_core::subscription::is_reserved;
 
 use super::ingest::Routed;
 use super::{Engine, PublishError, fanout};
@@ -73,6 +75,7 @@ impl Engine {
         stream: Option<(WebhookId, Option<&str>)>,
     ) -> Result<Routed, PublishError> {
         let tenant = self.catalog.tenant(tenant_id).ok_or(PublishError::UnknownTenant)?;
+        let event_type = if is_reserved(&event_type) { foreign(&event_type) } else { event_type };
         let (data, raw) = match event_data(content_type.as_deref(), &body) {
             None => (body, RawBody { content_type, body: None }),
             Some(data) => (Bytes::from(data), RawBody { content_type, body: Some(body) }),
@@ -106,6 +109,12 @@ impl Engine {
 /// so the two kinds never meet.
 fn repeats_by(webhook: WebhookId, provider_event_id: &str) -> Box<str> {
     format!("{}/{provider_event_id}", webhook.0.hyphenated()).into()
+}
+
+/// The type of a received event that claims to be one of Postrider's own.
+fn foreign(event_type: &str) -> Box<str> {
+    let named: String = format!("received.{event_type}").chars().take(EVENT_TYPE_BYTES_MAX).collect();
+    named.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).into()
 }
 
 fn no_slot() -> PublishError {

@@ -11,6 +11,7 @@ use postrider_core::limits;
 use tokio::sync::mpsc;
 
 use super::shard::{Message, Shards};
+use super::system::{Exhausted, SystemEvents};
 use crate::ambient::Ambient;
 use crate::store::{Recorded, Store};
 
@@ -30,6 +31,8 @@ pub(crate) struct Settle {
     pub(crate) key: Option<Box<str>>,
     /// An ordered lane waits for it: do not linger.
     pub(crate) urgent: bool,
+    /// What is to be told of the outcome.
+    pub(crate) told: Option<Box<Exhausted>>,
 }
 
 /// How long outcomes wait for company. Nobody waits for them but ordered lanes.
@@ -43,6 +46,7 @@ pub(crate) async fn run(
     store: Arc<dyn Store>,
     ambient: Arc<dyn Ambient>,
     shards: Shards,
+    system: SystemEvents,
     mut queue: mpsc::UnboundedReceiver<Batch>,
 ) {
     while let Some(first) = queue.recv().await {
@@ -62,7 +66,10 @@ pub(crate) async fn run(
             urgent |= is_urgent(&batch);
             batches.push(batch);
         }
+        let news = system.of(&mut batches);
+        system.tell_surely(&news.tellings).await;
         commit(&*store, &*ambient, &shards, batches).await;
+        system.remember(news).await;
     }
 }
 

@@ -1,16 +1,19 @@
-//! Event types: what a publisher says about the events it sends. They document; publishing is not checked by them.
+//! Event types: what a publisher says about the events it sends. What its tenant makes of events that do not fit is one of
+//! the tenant's settings.
 
 use postrider_core::ids::TenantId;
-use postrider_core::limits::{DESCRIPTION_CHARS_MAX, EVENT_TYPE_BYTES_MAX};
+use postrider_core::limits::{DESCRIPTION_CHARS_MAX, EVENT_TYPE_BYTES_MAX, EVENT_TYPES_MAX};
 use postrider_core::subscription::check_event_type;
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
+use super::compatibility::{self, Break};
 use super::{Rejection, Result, audit, check_name, check_text, view};
 use crate::app::App;
+use crate::event_schema::EventSchema;
 use crate::store::{Actor, EventTypeRecord};
-
-/// Event types of one tenant, or of the platform: a bound on what the catalog holds.
-pub const EVENT_TYPES_MAX: usize = 2000;
 
 /// All that is said of a type; replaces what was said before.
 #[derive(Debug)]
@@ -22,18 +25,36 @@ pub struct Description {
     pub deprecated: bool,
 }
 
-/// Describes a type of `tenant`, or of the platform (`None`).
+/// What becomes of a schema that accepts less than the one before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Compatibility {
+    /// It is taken, and the answer says what it no longer accepts.
+    #[default]
+    Warn,
+    /// It is refused.
+    Block,
+}
+
+/// Describes a type of `tenant`, or of the platform (`None`). Tells what its schema no longer accepts.
 pub async fn put(
     app: &App,
     tenant: Option<TenantId>,
     name: &str,
-    said: Description,
+    (said, compatibility): (Description, Compatibility),
     actor: &Actor,
-) -> Result<EventTypeRecord> {
+) -> Result<(EventTypeRecord, Vec<Break>)> {
     check(name, &said)?;
     let _changing = app.catalog.changing(&app.store).await?;
     let own: Vec<_> = app.catalog.event_types(tenant).into_iter().filter(|it| it.tenant_id == tenant).collect();
     let before = own.iter().find(|event_type| event_type.name == name);
+    let breaks = before.map_or_else(Vec::new, |before| {
+        let examples = compatibility::examples(before.schema.as_ref(), before.example.as_ref());
+        compatibility::breaks(before.schema.as_ref(), said.schema.as_ref(), &examples)
+    });
+    if compatibility == Compatibility::Block && !breaks.is_empty() {
+        return Err(Rejection::Incompatible(breaks));
+    }
     if before.is_none() && own.len() >= EVENT_TYPES_MAX {
         return Err(Rejection::LimitReached(format!("at most {EVENT_TYPES_MAX} event types can be described")));
     }
@@ -53,7 +74,7 @@ pub async fn put(
     let views = (before.and_then(|before| view(&**before)), view(&record));
     app.store.put_event_type(record.clone(), audit(app, tenant, actor, action, name, views)).await?;
     app.catalog.put_event_type(record.clone());
-    Ok(record)
+    Ok((record, breaks))
 }
 
 /// Forgets what was said of a type.
@@ -81,18 +102,17 @@ fn check(name: &str, said: &Description) -> Result<()> {
     check_schema(said.schema.as_ref(), said.example.as_ref())
 }
 
-/// A schema must be one, must not reach outside itself, and must accept the example.
+/// A schema must be usable, and must accept the example.
 fn check_schema(schema: Option<&Value>, example: Option<&Value>) -> Result<()> {
     let Some(schema) = schema else { return Ok(()) };
-    if !(schema.is_object() || schema.is_boolean()) {
-        return Err(Rejection::invalid("schema", "must be a JSON Schema: an object or a boolean"));
-    }
-    let validator = jsonschema::validator_for(schema)
-        .map_err(|error| Rejection::invalid("schema", format!("not a usable JSON Schema: {error}")))?;
-    let Some(example) = example else { return Ok(()) };
-    validator.validate(example).map_err(|error| {
-        let place = error.instance_path().to_string();
-        let place = if place.is_empty() { String::new() } else { format!(" at {place}") };
-        Rejection::invalid("example", format!("the schema rejects it{place}: {error}"))
-    })
+    let schema = EventSchema::compile(schema).map_err(|error| Rejection::invalid("schema", error.0))?;
+    let Some(misfit) = example.and_then(|example| schema.misfit_of_one(example)) else { return Ok(()) };
+    let place = if misfit.pointer.is_empty() { String::new() } else { format!(" at {}", misfit.pointer) };
+    Err(Rejection::invalid("example", format!("the schema rejects it{place}: {}", misfit.message)))
+}
+
+/// The example of a type as the tenant sees it: what a test event of the type carries.
+pub fn example(app: &App, tenant: TenantId, name: &str) -> Option<Box<RawValue>> {
+    let event_type = app.catalog.event_type(Some(tenant), name)?;
+    serde_json::value::to_raw_value(event_type.example.as_ref()?).ok()
 }

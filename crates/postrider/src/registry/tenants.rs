@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use postrider_core::dialect::Dialect;
 use postrider_core::ids::{PartnerId, TenantId};
-use postrider_core::limits::NAME_CHARS_MAX;
+use postrider_core::limits::{
+    NAME_CHARS_MAX, TENANT_EVENTS_PER_DAY_MAX, TENANT_EVENTS_PER_SECOND_MAX, WEBHOOKS_PER_TENANT_MAX,
+};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{Patch, Rejection, Result, audit, check_name, check_text, view};
 use crate::app::App;
 use crate::schemas;
-use crate::store::{Actor, PartnerRecord, TenantRecord, TenantSettings};
+use crate::store::{Actor, PartnerRecord, TenantRecord, TenantSettings, Validation};
 
 /// What may be said of a tenant.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
@@ -33,6 +35,33 @@ pub struct TenantChange {
     #[serde(default)]
     #[schema(value_type = Option<schemas::Dialect>)]
     pub dialect: Patch<Dialect>,
+    /// Null: all at their defaults.
+    #[serde(default)]
+    #[schema(value_type = Option<SettingsChange>)]
+    pub settings: Patch<SettingsChange>,
+}
+
+/// What may be said of a tenant's settings. Absent fields stay as they are.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = TenantSettingsPatch)]
+pub struct SettingsChange {
+    /// Null: `off`.
+    #[serde(default)]
+    #[schema(value_type = Option<schemas::Validation>)]
+    pub validation: Patch<Validation>,
+    /// Events it may publish a second, over all nodes. Null: not limited.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_000_000)]
+    pub events_per_second: Patch<u32>,
+    /// Events it may publish a UTC day. Null: not limited.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 1_000_000_000_000_u64)]
+    pub events_per_day: Patch<u64>,
+    /// Webhooks it may have. Null: as many as every tenant.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, minimum = 0, maximum = 1000)]
+    pub webhooks_max: Patch<u32>,
 }
 
 pub async fn create_partner(app: &App, name: String, actor: &Actor) -> Result<PartnerRecord> {
@@ -114,7 +143,29 @@ fn apply(app: &App, change: TenantChange, tenant: &mut TenantRecord) -> Result<(
         check_text("external_id", external_id, NAME_CHARS_MAX)?;
     }
     change.dialect.apply_or_default(&mut tenant.dialect);
+    match change.settings {
+        Patch::Absent => {}
+        Patch::Null => tenant.settings = TenantSettings::default(),
+        Patch::Set(settings) => apply_settings(settings, &mut tenant.settings)?,
+    }
     Ok(())
+}
+
+fn apply_settings(change: SettingsChange, settings: &mut TenantSettings) -> Result<()> {
+    change.validation.apply_or_default(&mut settings.validation);
+    change.events_per_second.apply(&mut settings.events_per_second);
+    change.events_per_day.apply(&mut settings.events_per_day);
+    change.webhooks_max.apply(&mut settings.webhooks_max);
+    let within = |name: &str, value: Option<u64>, least: u64, most: u64| match value {
+        Some(value) if !(least..=most).contains(&value) => {
+            Err(Rejection::invalid(format!("settings.{name}"), format!("must be {least} to {most}")))
+        }
+        _ => Ok(()),
+    };
+    let per_second = settings.events_per_second.map(u64::from);
+    within("events_per_second", per_second, 1, TENANT_EVENTS_PER_SECOND_MAX.into())?;
+    within("events_per_day", settings.events_per_day, 1, TENANT_EVENTS_PER_DAY_MAX)?;
+    within("webhooks_max", settings.webhooks_max.map(u64::from), 0, WEBHOOKS_PER_TENANT_MAX as u64)
 }
 
 /// The tenant, if it exists and is no partner's stream.

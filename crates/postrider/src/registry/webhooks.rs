@@ -23,6 +23,7 @@ use self::receiver::Held;
 pub use self::receiver::{DEFAULT_SOURCE, RECEIVE_PATH, ReceiverChange, learn_secret, receive_url, receiver_secrets};
 use super::{Patch, Rejection, Result, audit};
 use crate::app::App;
+use crate::catalog;
 use crate::pipeline::secrets_purpose;
 use crate::store::{Actor, AuditEntry, Scope, WebhookRecord};
 
@@ -82,7 +83,7 @@ pub async fn create(
     let mut held = Some(fresh(app, secret));
     apply(app, change, &mut record, &mut held)?;
     let held = held.unwrap_or_else(|| fresh(app, None));
-    insert(app, record, owner.webhooks.len(), held, actor).await
+    insert(app, record, &owner, held, actor).await
 }
 
 /// The secrets of a new webhook.
@@ -110,7 +111,7 @@ pub async fn create_temporary(
     record.temporary = true;
     record.spec.url = format!("listen://{listen_id}");
     record.spec.events = subscriptions(&events)?;
-    insert(app, record, owner.webhooks.len(), fresh(app, None), actor).await
+    insert(app, record, &owner, fresh(app, None), actor).await
 }
 
 fn blank(app: &App, tenant_id: TenantId, dialect: Dialect) -> WebhookRecord {
@@ -148,13 +149,11 @@ fn blank(app: &App, tenant_id: TenantId, dialect: Dialect) -> WebhookRecord {
 async fn insert(
     app: &App,
     mut record: WebhookRecord,
-    others: usize,
+    owner: &catalog::Tenant,
     held: Held,
     actor: &Actor,
 ) -> Result<(Arc<WebhookRecord>, Secret)> {
-    if others >= WEBHOOKS_PER_TENANT_MAX {
-        return Err(Rejection::LimitReached(format!("a tenant has at most {WEBHOOKS_PER_TENANT_MAX} webhooks")));
-    }
+    check_count(owner, &record)?;
     let secret = held.own.current.clone();
     check_secret(record.spec.dialect, &secret).map_err(|error| Rejection::invalid("secret", error.0))?;
     // What took the place of another only now has never signed anything.
@@ -163,6 +162,18 @@ async fn insert(
     let entry = audit(app, Some(record.tenant_id), actor, "webhook.created", record.id, (None, Some(view(&record))));
     let record = put(app, record, entry).await?;
     Ok((record, secret))
+}
+
+/// Whether the tenant may have one more. Listeners count only against the bound of every tenant: they come and go.
+fn check_count(owner: &catalog::Tenant, record: &WebhookRecord) -> Result<()> {
+    let lasting = owner.webhooks.iter().filter(|webhook| !webhook.record.temporary).count();
+    let own = owner.record.settings.webhooks_max.filter(|_| !record.temporary);
+    let most = match own {
+        _ if owner.webhooks.len() >= WEBHOOKS_PER_TENANT_MAX => WEBHOOKS_PER_TENANT_MAX,
+        Some(own) if lasting >= own as usize => own as usize,
+        _ => return Ok(()),
+    };
+    Err(Rejection::LimitReached(format!("the tenant may have at most {most} webhooks")))
 }
 
 /// Changes a webhook.
@@ -307,7 +318,9 @@ async fn update(
     record.updated_at = app.ambient.now();
     let views = (Some(view(before)), Some(view(&record)));
     let entry = audit(app, Some(record.tenant_id), actor, action, record.id, views);
-    put(app, record, entry).await
+    let record = put(app, record, entry.clone()).await?;
+    app.engine.tell_if_disabled(&entry).await;
+    Ok(record)
 }
 
 async fn put(app: &App, record: WebhookRecord, entry: AuditEntry) -> Result<Arc<WebhookRecord>> {

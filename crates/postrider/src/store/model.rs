@@ -512,6 +512,15 @@ pub struct ReplaySelect {
     pub targets: ReplayTargets,
 }
 
+impl ReplaySelect {
+    /// Whether events of this type may match. Postrider's own events go again to where they went; to anybody else only
+    /// if they are named.
+    pub fn wants_type(&self, event_type: &str) -> bool {
+        let is_any = self.types.0.is_empty() && self.targets == ReplayTargets::Original;
+        is_any || self.types.matches(event_type)
+    }
+}
+
 /// To whom matched events go again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -42,7 +42,7 @@ pub(crate) mod tests;
 use std::collections::HashMap;
 use std::future::Future;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicI16, AtomicI32, AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI16, AtomicI32, AtomicI64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -88,6 +88,8 @@ pub struct Node {
     slot: AtomicI16,
     /// The session that was taken for dead, until another one begins.
     lost: AtomicI32,
+    /// Sessions that live, as of the last heartbeat.
+    living: AtomicUsize,
     lease: Lease,
     pulse: Mutex<nodes::Pulse>,
     /// The database's clock less the machine's, milliseconds.
@@ -143,6 +145,7 @@ impl PgStore {
             session: AtomicI32::new(0),
             slot: AtomicI16::new(0),
             lost: AtomicI32::new(0),
+            living: AtomicUsize::new(1),
             lease: Lease::ended(),
             pulse: Mutex::default(),
             offset: Arc::default(),
@@ -257,6 +260,10 @@ async fn timed<T>(transaction: impl Future<Output = Result<T>>) -> Result<T> {
 impl Store for PgStore {
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn nodes(&self) -> usize {
+        self.node.living.load(Relaxed).max(1)
     }
 
     async fn begin(&self, now: UnixMs) -> Result<Begun> {

@@ -40,6 +40,10 @@ fn handle() -> &'static PrometheusHandle {
 
 fn describe() {
     describe_counter!("postrider_events_accepted_total", "Events accepted (on disk).");
+    describe_counter!(
+        "postrider_events_refused_total",
+        "Published events refused for what their tenant is allowed, by reason."
+    );
     describe_counter!("postrider_received_total", "Received requests, by verdict and whether they are kept.");
     describe_counter!("postrider_deliveries_total", "Deliveries that ended, by outcome.");
     describe_counter!("postrider_attempts_total", "Attempts made, by class: ok, or the class of the error.");

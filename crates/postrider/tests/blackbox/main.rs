@@ -18,6 +18,7 @@ mod isolation;
 mod nodes;
 mod operations;
 mod ordering;
+mod platform;
 mod receiving;
 mod replays;
 mod restarts;

@@ -59,9 +59,11 @@ fn code(code: Code, param: Option<&str>) -> (StatusCode, &'static str) {
     match code {
         Code::InvalidField | Code::MissingField if matches!(param, Some("name" | "url" | "status")) => bad_request,
         Code::InvalidJson | Code::UrlNotAllowed | Code::UnsupportedMediaType => bad_request,
-        Code::InvalidField | Code::MissingField | Code::UnknownField | Code::InvalidParameter => {
-            (StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_ERROR")
-        }
+        Code::InvalidField
+        | Code::MissingField
+        | Code::UnknownField
+        | Code::InvalidParameter
+        | Code::SchemaMismatch => (StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_ERROR"),
         Code::Unauthorized => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED"),
         Code::Forbidden => (StatusCode::FORBIDDEN, "FORBIDDEN"),
         Code::NotFound => (StatusCode::NOT_FOUND, "NOT_FOUND"),
@@ -69,6 +71,7 @@ fn code(code: Code, param: Option<&str>) -> (StatusCode, &'static str) {
         Code::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT"),
         Code::Conflict
         | Code::LimitReached
+        | Code::IncompatibleSchema
         | Code::InFlight
         | Code::AlreadyDone
         | Code::IdempotencyMismatch

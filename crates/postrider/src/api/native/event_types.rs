@@ -12,20 +12,25 @@ use crate::api::error::{ApiError, Code, Result};
 use crate::api::page::{self, List};
 use crate::api::route::{Access, Route};
 use crate::auth::Permission;
-use crate::registry::event_types::{self, Description};
+use crate::registry::compatibility::Break;
+use crate::registry::event_types::{self, Compatibility, Description};
 use crate::store::EventTypeRecord;
 
 const WHOSE: &str = "With the platform admin key and without `tenant_id`: of the platform, seen by every tenant.";
+
+const PUT: &str = "With the platform admin key and without `tenant_id`: of the platform, seen by every tenant. A schema that \
+                   accepts less than the one before is taken with `warnings`, or refused if `compatibility` is `block`. A \
+                   schema that refers outside itself, or could take too long to check, is refused.";
 
 pub(super) fn routes() -> Vec<Route> {
     let (read, write) = (Access::Needs(Permission::EventTypesRead), Access::Needs(Permission::EventTypesWrite));
     vec![
         Route::new(Method::PUT, "/v1/event-types/{name}", write, put)
-            .says("Describe an event type", WHOSE)
-            .query::<TenantQuery>()
+            .says("Describe an event type", PUT)
+            .query::<PutQuery>()
             .takes::<EventTypePut>()
             .gives::<EventType>(200, "The type")
-            .fails(&[Code::NotFound, Code::LimitReached]),
+            .fails(&[Code::NotFound, Code::LimitReached, Code::IncompatibleSchema]),
         Route::new(Method::GET, "/v1/event-types", read, list)
             .says("List event types", "A tenant's own types and the platform's.")
             .query::<ListQuery>()
@@ -74,6 +79,10 @@ struct EventType {
     created_at: UnixMs,
     #[schema(value_type = String, format = DateTime)]
     updated_at: UnixMs,
+    /// What the schema no longer accepts of what the one before accepted; only in the answer to a change.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    warnings: Vec<Break>,
 }
 
 impl From<&EventTypeRecord> for EventType {
@@ -88,8 +97,21 @@ impl From<&EventTypeRecord> for EventType {
             deprecated: record.deprecated,
             created_at: record.created_at,
             updated_at: record.updated_at,
+            warnings: Vec::new(),
         }
     }
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct PutQuery {
+    /// Whose type; implied by a tenant's key.
+    #[param(value_type = Option<String>)]
+    tenant_id: Option<TenantId>,
+    /// What becomes of a schema that accepts less than the one before: `warn` unless given.
+    #[param(inline)]
+    compatibility: Option<Compatibility>,
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -116,7 +138,8 @@ struct ListQuery {
 }
 
 async fn put(mut call: Call) -> Result<Reply> {
-    let tenant = call.tenant_filter(call.query::<TenantQuery>()?.tenant_id)?;
+    let query: PutQuery = call.query()?;
+    let tenant = call.tenant_filter(query.tenant_id)?;
     let said: EventTypePut = call.json().await?;
     let said = Description {
         group: said.group,
@@ -125,8 +148,9 @@ async fn put(mut call: Call) -> Result<Reply> {
         example: said.example,
         deprecated: said.deprecated,
     };
-    let record = event_types::put(call.app(), tenant, call.path_text("name"), said, &call.actor()).await?;
-    Reply::ok(&EventType::from(&record))
+    let said = (said, query.compatibility.unwrap_or_default());
+    let (record, warnings) = event_types::put(call.app(), tenant, call.path_text("name"), said, &call.actor()).await?;
+    Reply::ok(&EventType { warnings, ..EventType::from(&record) })
 }
 
 async fn list(call: Call) -> Result<Reply> {

@@ -34,6 +34,7 @@ pub(super) fn routes() -> Vec<Route> {
             .takes::<PublishBody>()
             .gives::<PublishReply>(202, "Accepted")
             .gives::<PublishReply>(200, "Every event is a repeat; the ids are those of the first time")
+            .fails(&[Code::SchemaMismatch])
             .fails(&[Code::NotFound, Code::StoreFull, Code::Overloaded, Code::ShuttingDown]),
         Route::new(Method::GET, "/v1/events", read, list)
             .says("List events", "With payloads, without deliveries. A page may be shorter than `limit`.")

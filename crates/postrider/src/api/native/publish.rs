@@ -10,9 +10,9 @@ use axum::http::StatusCode;
 use postrider_core::ids::TenantId;
 use postrider_core::limits::{
     EVENT_BATCH_MAX, EVENT_BODY_BYTES_MAX, EXTERNAL_ID_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, JSON_DEPTH_MAX,
-    ORDERING_KEY_BYTES_MAX,
+    ORDERING_KEY_BYTES_MAX, WARNINGS_MAX,
 };
-use postrider_core::subscription::check_event_type;
+use postrider_core::subscription::{check_event_type, is_reserved};
 use postrider_core::time::UnixMs;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -22,7 +22,7 @@ use utoipa::ToSchema;
 use crate::api::call::{Call, Reply};
 use crate::api::error::{ApiError, Result};
 use crate::api::{idempotency, json};
-use crate::pipeline::{Publish, Published};
+use crate::pipeline::{Publish, PublishError, Published};
 use crate::telemetry::traces::{self, TraceParent};
 
 /// One event.
@@ -98,8 +98,30 @@ struct Body<'a> {
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(super) enum PublishReply {
-    One { id: String },
-    Batch { ids: Vec<String> },
+    One {
+        id: String,
+        /// Where the data does not fit the schema of its type, if the tenant wants to be warned.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[schema(required = false)]
+        warnings: Vec<Warning>,
+    },
+    Batch {
+        ids: Vec<String>,
+        /// At most one for an event, and 100 in all.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[schema(required = false)]
+        warnings: Vec<Warning>,
+    },
+}
+
+/// Data that does not fit the schema of its type.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PublishWarning)]
+pub(super) struct Warning {
+    /// JSON Pointer of the value in the body.
+    #[schema(example = "/data/amount")]
+    param: String,
+    message: String,
 }
 
 /// A `null` is data like any other.
@@ -151,22 +173,44 @@ pub(super) async fn publish(mut call: Call) -> Result<Reply> {
             reader.batch(batch, header_key.as_deref())?
         }
     };
-    let published = call.app().engine.publish(events).await?;
+    let published = call.app().engine.publish(events).await.map_err(|error| refusal(error, is_batch))?;
     if let Some(span) = span {
         traces::end_ingest(span, published.iter().map(|event| event.id.as_str()));
     }
     answer(published, is_batch)
 }
 
-fn answer(mut published: Vec<Published>, is_batch: bool) -> Result<Reply> {
+/// Names the value of an event that does not fit by its place in the whole body.
+fn refusal(error: PublishError, is_batch: bool) -> ApiError {
+    match &error {
+        PublishError::Misfit { at, misfit } => {
+            let param = pointer(*at, &misfit.pointer, is_batch);
+            ApiError::from(error).at(param)
+        }
+        _ => error.into(),
+    }
+}
+
+fn pointer(at: usize, pointer: &str, is_batch: bool) -> String {
+    if is_batch { format!("/events/{at}/data{pointer}") } else { format!("/data{pointer}") }
+}
+
+fn answer(published: Vec<Published>, is_batch: bool) -> Result<Reply> {
     let is_repeat = published.iter().all(|event| event.repeat);
     let status = if is_repeat { StatusCode::OK } else { StatusCode::ACCEPTED };
-    if is_batch {
-        let ids = published.into_iter().map(|event| event.id).collect();
-        return Reply::json(status, &PublishReply::Batch { ids });
+    let mut warnings = Vec::new();
+    let mut ids = Vec::with_capacity(published.len());
+    for (at, event) in published.into_iter().enumerate() {
+        if let Some(misfit) = event.misfit.filter(|_| warnings.len() < WARNINGS_MAX) {
+            warnings.push(Warning { param: pointer(at, &misfit.pointer, is_batch), message: misfit.message });
+        }
+        ids.push(event.id);
     }
-    let event = published.pop().ok_or_else(|| ApiError::internal(anyhow::anyhow!("the engine gave no id")))?;
-    Reply::json(status, &PublishReply::One { id: event.id })
+    if is_batch {
+        return Reply::json(status, &PublishReply::Batch { ids, warnings });
+    }
+    let id = ids.pop().ok_or_else(|| ApiError::internal(anyhow::anyhow!("the engine gave no id")))?;
+    Reply::json(status, &PublishReply::One { id, warnings })
 }
 
 /// Beside `events`, only the tenant for all of them may be given.
@@ -224,6 +268,9 @@ impl Reader<'_> {
         let missing = |name: &'static str| ApiError { param: Some(at(name)), ..ApiError::missing(name) };
         let event_type = event.event_type.ok_or_else(|| missing("type"))?;
         check_event_type(&event_type).map_err(|error| ApiError::field(at("type"), error.0))?;
+        if is_reserved(&event_type) {
+            return Err(ApiError::field(at("type"), "types that begin with postrider. are for Postrider's own events"));
+        }
         let data = event.data.ok_or_else(|| missing("data"))?.get();
         if json::is_deeper_than(data.as_bytes(), JSON_DEPTH_MAX) {
             return Err(ApiError::field(at("data"), format!("nests deeper than {JSON_DEPTH_MAX}")));

@@ -12,9 +12,9 @@ use crate::api::error::{ApiError, Code, Result};
 use crate::api::page::{self, List};
 use crate::api::route::{Access, Effect, Route};
 use crate::auth::Permission;
-use crate::registry::tenants::{self, TenantChange};
+use crate::registry::tenants::{self, SettingsChange, TenantChange};
 use crate::schemas;
-use crate::store::{Scope, TenantRecord};
+use crate::store::{Scope, TenantRecord, TenantSettings, Validation};
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -58,6 +58,29 @@ struct TenantCreate {
     /// Default dialect of its webhooks; `standard` unless given.
     #[schema(value_type = Option<schemas::Dialect>)]
     dialect: Option<Dialect>,
+    settings: Option<SettingsChange>,
+}
+
+/// What the platform admin has decided for a tenant.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TenantSettings)]
+struct Settings {
+    /// What becomes of events that do not fit the schema of their type.
+    #[schema(value_type = schemas::Validation)]
+    validation: Validation,
+    /// Events it may publish a second, over all nodes; null: not limited.
+    events_per_second: Option<u32>,
+    /// Events it may publish a UTC day; null: not limited.
+    events_per_day: Option<u64>,
+    /// Webhooks it may have; null: as many as every tenant.
+    webhooks_max: Option<u32>,
+}
+
+impl From<&TenantSettings> for Settings {
+    fn from(settings: &TenantSettings) -> Settings {
+        let TenantSettings { validation, events_per_second, events_per_day, webhooks_max } = *settings;
+        Settings { validation, events_per_second, events_per_day, webhooks_max }
+    }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -70,6 +93,7 @@ struct Tenant {
     external_id: Option<String>,
     #[schema(value_type = schemas::Dialect)]
     dialect: Dialect,
+    settings: Settings,
     #[schema(value_type = String, format = DateTime)]
     created_at: UnixMs,
     #[schema(value_type = String, format = DateTime)]
@@ -84,6 +108,7 @@ impl From<&TenantRecord> for Tenant {
             partner_id: record.partner_id,
             external_id: record.external_id.clone(),
             dialect: record.dialect,
+            settings: Settings::from(&record.settings),
             created_at: record.created_at,
             updated_at: record.updated_at,
         }
@@ -110,6 +135,7 @@ async fn create(mut call: Call) -> Result<Reply> {
         partner_id: wanted.partner_id.into(),
         external_id: wanted.external_id.into(),
         dialect: wanted.dialect.into(),
+        settings: wanted.settings.into(),
     };
     let tenant = tenants::create(call.app(), change, &call.actor()).await?;
     Reply::created(&Tenant::from(&tenant))

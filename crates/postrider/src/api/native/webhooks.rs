@@ -24,6 +24,7 @@ use crate::api::page::{self, List};
 use crate::api::route::{Access, Effect, Route};
 use crate::app::App;
 use crate::auth::Permission;
+use crate::registry::event_types as registry_event_types;
 use crate::registry::webhooks as registry;
 use crate::store::WebhookRecord;
 use keys::WebhookKeys;
@@ -148,7 +149,7 @@ struct TestRequest {
     #[serde(rename = "type")]
     #[schema(example = "user.created")]
     event_type: Option<String>,
-    /// Any JSON; a short greeting unless given.
+    /// Any JSON; unless given, the example of the type, or a short greeting if it has none.
     #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Box<RawValue>>,
 }
@@ -268,7 +269,8 @@ async fn test(mut call: Call) -> Result<Reply> {
     }
     let event_type = event_type.unwrap_or_else(|| "webhook.ping".to_owned());
     check_event_type(&event_type).map_err(|error| ApiError::field("type", error.0))?;
-    let data = data.unwrap_or_else(greeting);
+    let example = || registry_event_types::example(call.app(), record.tenant_id, &event_type).unwrap_or_else(greeting);
+    let data = data.unwrap_or_else(example);
     let report = call.app().engine.test(record.id, &event_type, data).await?;
     let attempt = report.attempt;
     Reply::ok(&TestReport {

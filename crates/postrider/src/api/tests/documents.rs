@@ -172,6 +172,7 @@ fn the_names_of_closed_sets_are_those_on_the_wire() {
     held_to::<delivery::DeliveryStatus>(schemas::FinalStatus::NAMES);
     held_to::<delivery::Trigger>(schemas::Trigger::NAMES);
     held_to::<store::Source>(schemas::Source::NAMES);
+    held_to::<store::Validation>(schemas::Validation::NAMES);
     held_to::<delivery::ErrorClass>(schemas::ErrorClass::NAMES);
     held_to::<postrider_core::inbound::VerdictKind>(schemas::Verdict::NAMES);
     held_to::<postrider_core::inbound::Reason>(schemas::Reason::NAMES);

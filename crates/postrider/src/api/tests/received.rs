@@ -332,3 +332,13 @@ async fn a_body_is_taken_up_to_the_bound() {
     assert_eq!(world.post(&hook.path(), &[], unsized_body).await.status, 413);
     assert_eq!(world.kept(&key).await.len(), 1, "what is too large is not kept");
 }
+
+#[tokio::test]
+async fn a_received_event_cannot_pass_for_one_of_postriders_own() {
+    let world = World::new().await;
+    let (tenant, key) = world.tenant("One").await;
+    let hook = world.receiver(&tenant, "custom").await;
+    world.genuine(&hook, &[], br#"{"type":"postrider.webhook.disabled"}"#).await.expect(202);
+    let events = world.get(&key, "/v1/events").await;
+    assert_eq!(events["items"][0]["type"], "received.postrider.webhook.disabled");
+}

@@ -1,6 +1,7 @@
 //! The whole engine over the real store, with scripted endpoints in place of the network.
 
 mod receiving;
+mod system;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

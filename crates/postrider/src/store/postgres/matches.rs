@@ -51,7 +51,7 @@ impl<'a> Question<'a> {
     }
 
     fn type_matches(&self, event_type: &str) -> bool {
-        self.select.types.0.is_empty() || self.select.types.matches(event_type)
+        self.select.wants_type(event_type)
     }
 
     fn status_matches(&self, status: DeliveryStatus) -> bool {

@@ -140,12 +140,14 @@ pub(super) async fn beat(node: &Node) -> Result<bool> {
     let row = client
         .query_typed_opt(
             "UPDATE nodes SET heartbeat_at = clock_timestamp() WHERE session = $1 AND NOT dead \
-             RETURNING (extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+             RETURNING (extract(epoch FROM clock_timestamp()) * 1000)::bigint, \
+             (SELECT count(*) FROM nodes WHERE NOT dead)",
             &[(&session, Type::INT4)],
         )
         .await?;
     let Some(row) = row else { return Ok(session != node.session()) };
     measure_clock(node, row.try_get(0)?, sent_ms, sent.elapsed());
+    node.living.store(usize::try_from(row.try_get::<_, i64>(1)?).unwrap_or(1), Relaxed);
     node.lease.renew(sent, node.ttl() * 2 / 3);
     node.pulse.lock().beaten(sent, node.ttl());
     Ok(true)

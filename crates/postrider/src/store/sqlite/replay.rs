@@ -177,7 +177,7 @@ fn status_matches(select: &ReplaySelect, status: DeliveryStatus) -> bool {
 }
 
 fn type_matches(select: &ReplaySelect, event_type: &str) -> bool {
-    select.types.0.is_empty() || select.types.matches(event_type)
+    select.wants_type(event_type)
 }
 
 // ---- records ---------------------------------------------------------------------------------------------------------------

@@ -117,6 +117,20 @@ async fn a_node_begins_with_a_session_a_slot_and_a_lease() {
 
 #[tokio::test]
 #[ignore = "needs POSTRIDER_TEST_POSTGRES"]
+async fn every_node_knows_how_many_live() {
+    let database = Database::new();
+    let (first, second) = (database.node("one", TTL).await, database.node("two", TTL).await);
+    first.begin(now()).await.unwrap();
+    assert_eq!(first.nodes(), 1);
+    second.begin(now()).await.unwrap();
+    assert_eq!(second.nodes(), 2);
+    until("the first hears of the second", async || first.nodes() == 2).await;
+    drop(second);
+    until("the first hears that it is gone", async || first.nodes() == 1).await;
+}
+
+#[tokio::test]
+#[ignore = "needs POSTRIDER_TEST_POSTGRES"]
 async fn what_a_dead_node_owned_is_taken_over_within_twice_its_time_to_live() {
     let database = Database::new();
     let client = database.client().await;

@@ -26,7 +26,7 @@ use crate::pipeline::ByHand;
 use crate::store::{
     self, DeliveryQuery, DeliveryRecord, Page, ReplaySelect, ReplayTargets, Scope, Stats, StatsQuery, WebhookRecord,
 };
-use crate::{registry, schemas};
+use crate::schemas;
 
 pub(super) fn routes() -> Vec<Route> {
     let read = Access::Administers(Permission::DeliveriesRead);
@@ -402,14 +402,9 @@ fn payload(body: String) -> Value {
 async fn retry(call: Call) -> Result<Reply> {
     let (webhook, mut record) = of_path(&call).await?;
     let app = call.app();
-    match app.engine.retry(Scope::Tenant(webhook.tenant_id), record.id).await? {
-        ByHand::Done => {
-            let (tenant, actor) = (Some(webhook.tenant_id), call.actor());
-            let entry = registry::audit(app, tenant, &actor, "delivery.retried", record.id, (None, None));
-            app.store.audit(entry).await?;
-        }
+    match app.engine.retry(Scope::Tenant(webhook.tenant_id), record.id, &call.actor()).await? {
         // What is due already is what was asked for.
-        ByHand::AlreadySo => {}
+        ByHand::Done | ByHand::AlreadySo => {}
         ByHand::NotFound => return Err(not_found("Delivery")),
         ByHand::InFlight => return Err(ApiError::new(Code::InFlight, "A request for it is in flight")),
     }

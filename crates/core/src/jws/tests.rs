@@ -18,10 +18,12 @@ fn encoded(bytes: impl AsRef<[u8]>) -> String {
     BASE64URL.encode(bytes)
 }
 
+type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
+
 /// A key that signs, and its public half as a JSON Web Key.
 struct Signer {
     alg: &'static str,
-    sign: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    sign: Sign,
     jwk: Value,
 }
 
@@ -79,7 +81,7 @@ impl Signer {
     }
 
     fn keys(&self) -> KeySet {
-        set(&[self.jwk.clone()])
+        set(std::slice::from_ref(&self.jwk))
     }
 }
 

@@ -9,12 +9,14 @@ use serde_json::{Value, json};
 
 use crate::auth::hash;
 
+type Sign = Box<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
+
 /// A key that signs tokens, the same for each name.
 pub(crate) struct Signer {
     pub(crate) alg: &'static str,
     pub(crate) kid: &'static str,
     pub(crate) jwk: Value,
-    pub(crate) sign: Box<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>,
+    pub(crate) sign: Sign,
 }
 
 impl Signer {

@@ -179,7 +179,7 @@ async fn delete(
 }
 
 async fn commit(store: &PgStore, tx: Transaction<'_>, entry: &AuditEntry) -> Result<()> {
-    audit::append(&*tx, entry).await?;
+    audit::append(&tx, entry).await?;
     tx.commit().await?;
     store.notify_configuration();
     Ok(())

@@ -62,7 +62,7 @@ pub(super) async fn create(store: &PgStore, replay: ReplayRecord, entry: AuditEn
         ],
     )
     .await?;
-    audit::append(&*tx, &entry).await?;
+    audit::append(&tx, &entry).await?;
     Ok(tx.commit().await?)
 }
 
@@ -170,7 +170,7 @@ pub(super) async fn cancel(
         &[(&found.select.tenant_id.0, Type::UUID), (&id.0, Type::UUID), (&status, Type::INT2), (&now.0, Type::INT8)],
     )
     .await?;
-    audit::append(&*tx, &entry).await?;
+    audit::append(&tx, &entry).await?;
     tx.commit().await?;
     Ok(Some(ReplayRecord { status: ReplayStatus::Canceled, finished_at: Some(now), ..found }))
 }

@@ -16,6 +16,7 @@ mod payload;
 mod pending;
 mod process;
 mod progress;
+mod reads;
 mod report;
 mod scenario;
 mod server;
@@ -68,6 +69,9 @@ struct Arguments {
     /// Pending deliveries for the pending scenario (default: 5,000,000; quick: 100,000)
     #[arg(long)]
     pending: Option<u64>,
+    /// Finished deliveries for the reads scenario (default: 10,000,000; quick: 100,000)
+    #[arg(long)]
+    reads: Option<u64>,
     /// Where the results are written (default: docs/benchmarks.md after a full run, nowhere otherwise)
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -141,6 +145,7 @@ fn measure(arguments: Arguments) -> Result<ExitCode> {
         outstanding: arguments.outstanding,
         history: arguments.history.unwrap_or(if arguments.quick { 50_000 } else { 1_000_000 }),
         pending: arguments.pending.unwrap_or(if arguments.quick { 100_000 } else { 5_000_000 }),
+        reads: arguments.reads.unwrap_or(if arguments.quick { 100_000 } else { 10_000_000 }),
         stores: arguments.store,
     };
     // The data directories lie beside the program: on the disk of the repository and not in memory.

@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use crate::ceilings::Ceiling;
 use crate::database::Database;
+use crate::latency::Summary;
 use crate::pending::Pending;
+use crate::reads::Reads;
 use crate::scenario::Results;
 use crate::server::Store;
 use crate::session::Measurement;
@@ -38,6 +40,9 @@ pub(crate) fn text(results: &Results) -> String {
     if let Some(pending) = &results.pending {
         let _ = writeln!(out, "{}", waiting(pending));
     }
+    if let Some(reads) = &results.reads {
+        let _ = writeln!(out, "{}", reading(reads));
+    }
     for promise in promises(results) {
         let mark = if promise.kept { "kept  " } else { "MISSED" };
         let _ = writeln!(out, "{mark}  {}: {} (promised {})", promise.what, promise.measured, promise.promised);
@@ -62,6 +67,9 @@ pub(crate) fn document(results: &Results) -> String {
     }
     if let Some(pending) = &results.pending {
         out.push_str(&waiting(pending));
+    }
+    if let Some(reads) = &results.reads {
+        out.push_str(&reading(reads));
     }
     out.push_str("\n### Comparisons and promises\n\n");
     for line in comparisons(results) {
@@ -208,6 +216,25 @@ fn waiting(pending: &Pending) -> String {
     for plan in &pending.plans {
         let _ = write!(out, "\n```\n{plan}\n```\n");
     }
+    out
+}
+
+/// What much history costs those who look at it.
+fn reading(reads: &Reads) -> String {
+    let mut out = format!(
+        "\n### {} finished deliveries, embedded store\n\n- the store: {:.1} GB; to count its deliveries row by row takes \
+         {:.0} ms, and the statistics over 8 days say the same number\n\n",
+        thousands(reads.deliveries as f64),
+        reads.store_bytes as f64 / 1e9,
+        reads.counting_ms
+    );
+    let mut table = vec![["GET", "bytes", "p50 ms", "p99 ms", "max ms"].map(str::to_owned).to_vec()];
+    for one in &reads.questions {
+        let Summary { p50_ms, p99_ms, max_ms, .. } = one.answer;
+        let figures = [p50_ms, p99_ms, max_ms].map(|ms| format!("{ms:.2}"));
+        table.push([vec![format!("`{}`", one.path), one.bytes.to_string()], figures.to_vec()].concat());
+    }
+    out.push_str(&markdown(&table));
     out
 }
 

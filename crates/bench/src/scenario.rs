@@ -14,6 +14,7 @@ use crate::machine::Machine;
 use crate::pending::{self, Pending};
 use crate::process::{self, Helper};
 use crate::progress::Progress;
+use crate::reads::{self, Reads};
 use crate::report;
 use crate::server::{Deployment, Receives, Shape, Store};
 use crate::session::{Measurement, Session, Stretch};
@@ -56,6 +57,8 @@ pub(crate) enum Scenario {
     Batch,
     /// The peak on an empty store and again after a million events
     History,
+    /// Statistics and lists over ten million finished deliveries (embedded)
+    Reads,
     /// Somebody else's webhooks: verified, kept and (or not) forwarded, to one receiver and to fifty
     Receive,
     /// The peak of one, two and three nodes on one database (PostgreSQL)
@@ -69,7 +72,7 @@ impl Scenario {
     fn is_for(self, store: Store) -> bool {
         match self {
             Scenario::Nodes | Scenario::Pending => store == Store::Postgres,
-            Scenario::Hanging | Scenario::HangingAndFailing => store == Store::Embedded,
+            Scenario::Hanging | Scenario::HangingAndFailing | Scenario::Reads => store == Store::Embedded,
             _ => true,
         }
     }
@@ -102,6 +105,7 @@ pub(crate) struct Settings {
     pub(crate) outstanding: u64,
     pub(crate) history: u64,
     pub(crate) pending: u64,
+    pub(crate) reads: u64,
     pub(crate) stores: Stores,
 }
 
@@ -132,6 +136,8 @@ pub(crate) struct Results {
     pub(crate) comparisons: Vec<Comparison>,
     /// Of the scenario with many pending deliveries.
     pub(crate) pending: Option<Pending>,
+    /// Of the scenario with much to be read.
+    pub(crate) reads: Option<Reads>,
     /// Why scenarios ended without a figure.
     pub(crate) broken_off: Vec<String>,
 }
@@ -177,6 +183,7 @@ impl Bench {
             measurements: Vec::new(),
             comparisons: Vec::new(),
             pending: None,
+            reads: None,
             broken_off: Vec::new(),
         };
         let (store, progress) = (Store::Embedded, Progress::new());
@@ -216,6 +223,7 @@ impl Bench {
             }
             Scenario::Batch => self.peak_alone("batches of 100, peak", ONE.clone(), BATCH, sink).await,
             Scenario::History => self.history(sink).await,
+            Scenario::Reads => self.reads(sink).await,
             Scenario::Receive => self.receive(sink).await,
             Scenario::Nodes => self.nodes(sink).await,
             Scenario::Pending => self.pending(sink).await,
@@ -394,6 +402,22 @@ impl Bench {
         self.results.compare(&format!("history: peak after {} events ÷ peak on the empty store", after.history), ratio);
         self.note(before);
         self.note(after);
+        Ok(())
+    }
+
+    /// A week of history, and questions about it.
+    async fn reads(&mut self, sink: &mut Sink) -> Result<()> {
+        let mut session = Session::start(&self.deployment(1), ONE.clone(), sink, &self.progress).await?;
+        session.fill(self.settings.reads / (reads::BUCKETS + 1)).await?;
+        let key = session.key().to_owned();
+        let server = session.server();
+        server.stop().await?;
+        let file = server.data().join("0/postrider.db");
+        reads::multiply(&file, reads::BUCKETS, &self.progress)?;
+        server.start_node().await?;
+        let found = reads::ask(&mut server.connect().await?, &key, &file).await?;
+        server.stop().await?;
+        self.results.reads = Some(found);
         Ok(())
     }
 

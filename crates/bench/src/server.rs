@@ -177,6 +177,11 @@ impl Server {
         self.database.as_ref()
     }
 
+    /// To its first node.
+    pub(crate) async fn connect(&self) -> Result<Connection> {
+        Ok(Connection::open(self.nodes.first().context("there is a node")?.address).await?)
+    }
+
     /// Of its own processes, without the database's.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
         self.nodes.iter().map(|node| process::cpu_seconds(node.child.pid())).sum()
@@ -200,7 +205,7 @@ impl Server {
 
     /// Creates tenants, keys and webhooks of `shape` and tells the sink what to expect.
     pub(crate) async fn set_up(&self, shape: &Shape, sink: &mut Sink) -> Result<Vec<Tenant>> {
-        let mut api = Connection::open(self.nodes.first().context("there is a node")?.address).await?;
+        let mut api = self.connect().await?;
         let mut tenants = Vec::new();
         let mut expectations = Vec::new();
         for number in 0..shape.tenants {
@@ -242,7 +247,7 @@ impl Server {
 
     /// Webhooks for which nothing is ever published.
     pub(crate) async fn make_idle_webhooks(&self) -> Result<()> {
-        let mut api = Connection::open(self.nodes.first().context("there is a node")?.address).await?;
+        let mut api = self.connect().await?;
         for number in 0..pending::IDLE_TENANTS {
             let tenant = json!({ "name": format!("{}{number}", pending::IDLE) });
             let tenant: Created = api.call("POST", "/v1/tenants", ADMIN_KEY, &tenant).await?;

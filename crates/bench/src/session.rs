@@ -87,6 +87,7 @@ pub(crate) struct Measurement {
 pub(crate) struct Session<'a> {
     server: Server,
     driver: Driver,
+    key: String,
     sink: &'a mut Sink,
     progress: &'a Progress,
     store: Store,
@@ -154,9 +155,22 @@ impl<'a> Session<'a> {
     ) -> Result<Session<'a>> {
         let server = Server::start(deployment).await?;
         let tenants = server.set_up(&shape, sink).await.with_context(|| server.log_tail())?;
+        let key = tenants.first().context("there is a tenant")?.key.clone();
         let driver = Driver::new(server.addresses(), tenants);
         let (before, store, nodes) = (Report::default(), deployment.store, deployment.nodes);
-        Ok(Session { server, driver, sink, progress, store, nodes, shape, before, losses_before: 0, refused_before: 0 })
+        Ok(Session {
+            server,
+            driver,
+            key,
+            sink,
+            progress,
+            store,
+            nodes,
+            shape,
+            before,
+            losses_before: 0,
+            refused_before: 0,
+        })
     }
 
     /// Loads the server, waits until everything accepted has arrived, and reports.
@@ -238,6 +252,11 @@ impl<'a> Session<'a> {
     /// For scenarios that look into the database or restart the server.
     pub(crate) fn server(&mut self) -> &mut Server {
         &mut self.server
+    }
+
+    /// Of the first tenant.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
     }
 
     async fn settle(&self, running: Running) -> Result<()> {

@@ -68,6 +68,7 @@ fn results(measurements: Vec<Measurement>) -> Results {
         measurements,
         comparisons,
         pending: None,
+        reads: None,
         broken_off: Vec::new(),
     }
 }

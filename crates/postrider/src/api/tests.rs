@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod access_by_token;
 mod alumia;
 mod athenatext;
 mod auditing;

@@ -23,10 +23,10 @@ use crate::api::native::deliveries::{SentRequest, joined, sent};
 use crate::api::route::{Access, Route};
 use crate::auth::Permission;
 use crate::pipeline::ByHand;
+use crate::schemas;
 use crate::store::{
     self, DeliveryQuery, DeliveryRecord, Page, ReplaySelect, ReplayTargets, Scope, Stats, StatsQuery, WebhookRecord,
 };
-use crate::schemas;
 
 pub(super) fn routes() -> Vec<Route> {
     let read = Access::Administers(Permission::DeliveriesRead);

@@ -150,8 +150,13 @@ pub(super) struct Objects {
 
 impl Objects {
     pub(super) async fn new(world: &World) -> Objects {
-        let admin = world.admin();
         let (tenant, owner) = world.tenant("One").await;
+        Objects::of(world, tenant, owner).await
+    }
+
+    /// `owner`: a key of the tenant that may do everything.
+    pub(super) async fn of(world: &World, tenant: String, owner: String) -> Objects {
+        let admin = world.admin();
         let (spare, _) = world.tenant("Spare").await;
         let partner = world.call(&admin, "POST", "/v1/partners", json!({ "name": "P" })).await.expect(201);
         let wanted = json!({ "name": "K", "role": "viewer" });
@@ -215,7 +220,7 @@ async fn status(world: &World, key: Option<&str>, method: &str, path: &str, body
 }
 
 /// The platform admin names the tenant, where one is needed.
-fn as_platform(method: &str, path: &str, body: &Value, tenant: &str) -> (String, Value) {
+pub(super) fn as_platform(method: &str, path: &str, body: &Value, tenant: &str) -> (String, Value) {
     let mut body = body.clone();
     let creates = ["/v1/api-keys", "/v1/webhooks", "/v1/events", "/v1/replays", "/api/v1/admin/webhooks/"];
     if method == "POST" && creates.contains(&path) {

@@ -3,8 +3,9 @@
 //! Held rows are in no index of the database, since the hot path would pay for it; this is their index. It is changed
 //! only after the transaction that changed the rows has been committed, by the writer, and read by anybody.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use parking_lot::Mutex;
 use postrider_core::ids::{TenantId, WebhookId};
 
 /// Where a pending row is.
@@ -44,6 +45,49 @@ pub(super) struct Backlog {
     /// The webhooks of each tenant that have a lane.
     tenants: HashMap<TenantId, Vec<WebhookId>>,
     total: u64,
+    /// What has been held no longer since each reader began, by the reader's number. Reads are short.
+    left: BTreeMap<u64, Vec<(WebhookId, i64)>>,
+    readers: u64,
+}
+
+/// A reader of the store and of the backlog together: it began with a snapshot of the store, and sees as held what was held
+/// at any time since then. Whatever the snapshot has as held is among these.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    backlog: &'a Mutex<Backlog>,
+    number: u64,
+}
+
+impl<'a> Reader<'a> {
+    /// To be made before the snapshot is taken.
+    pub(super) fn new(backlog: &'a Mutex<Backlog>) -> Reader<'a> {
+        let mut locked = backlog.lock();
+        locked.readers += 1;
+        let number = locked.readers;
+        locked.left.insert(number, Vec::new());
+        drop(locked);
+        Reader { backlog, number }
+    }
+
+    /// Webhooks of a tenant with something pending.
+    pub(super) fn webhooks(&self, tenant: TenantId) -> Vec<WebhookId> {
+        self.backlog.lock().webhooks(tenant)
+    }
+
+    /// Numbers of held rows of one webhook in `low..before`, newest first, about `limit`.
+    pub(super) fn held(&self, webhook: WebhookId, low: i64, before: i64, limit: usize) -> Vec<i64> {
+        let backlog = self.backlog.lock();
+        let left = backlog.left.get(&self.number).map_or(&[][..], Vec::as_slice);
+        let left = left.iter().filter(|(of, n)| *of == webhook && (low..before).contains(n)).map(|(_, n)| *n);
+        let held = backlog.lanes.get(&webhook).into_iter().flat_map(|lane| lane.held.range(..before).rev());
+        held.take(limit).copied().take_while(|n| *n >= low).chain(left).collect()
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        self.backlog.lock().left.remove(&self.number);
+    }
 }
 
 impl Backlog {
@@ -67,6 +111,9 @@ impl Backlog {
             (_, Place::Nowhere) => self.total = self.total.saturating_sub(1),
             _ => {}
         }
+        if step.from == Place::Held {
+            self.left.values_mut().for_each(|left| left.push((step.webhook, step.n)));
+        }
         let lane = self.lane(step.tenant, step.webhook);
         match step.from {
             Place::Nowhere => {}
@@ -82,7 +129,8 @@ impl Backlog {
 
     /// Forgets everything; then counts `parked` rows per webhook.
     pub(super) fn restart(&mut self, lanes: impl IntoIterator<Item = (TenantId, WebhookId, u64)>) {
-        *self = Backlog::default();
+        // Readers keep theirs.
+        *self = Backlog { left: std::mem::take(&mut self.left), readers: self.readers, ..Backlog::default() };
         for (tenant, webhook, parked) in lanes {
             self.total += parked;
             self.lane(tenant, webhook).parked = parked;
@@ -105,11 +153,5 @@ impl Backlog {
     pub(super) fn webhooks(&self, tenant: TenantId) -> Vec<WebhookId> {
         let all = self.tenants.get(&tenant).map_or(&[][..], Vec::as_slice);
         all.iter().filter(|webhook| self.of_webhook(**webhook) > 0).copied().collect()
-    }
-
-    /// Numbers of held rows of one webhook below `before`, newest first.
-    pub(super) fn held(&self, webhook: WebhookId, before: i64, limit: usize) -> Vec<i64> {
-        let Some(lane) = self.lanes.get(&webhook) else { return Vec::new() };
-        lane.held.range(..before).rev().take(limit).copied().collect()
     }
 }

@@ -6,7 +6,7 @@ use postrider_core::delivery::DeliveryStatus;
 use postrider_core::ids::WebhookId;
 use rusqlite::{Connection, params};
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, Reader};
 use super::history::{bounds, event_numbers_of, webhooks_of};
 use super::partition::{self, Kind};
 use super::row::Sql;
@@ -37,7 +37,7 @@ enum Owners {
 
 pub(super) struct Sources<'a> {
     conn: &'a Connection,
-    backlog: &'a parking_lot::Mutex<Backlog>,
+    backlog: Reader<'a>,
     owners: Owners,
     /// Numbers from here on.
     low: i64,
@@ -59,14 +59,16 @@ impl<'a> Sources<'a> {
         backlog: &'a parking_lot::Mutex<Backlog>,
         query: &DeliveryQuery,
     ) -> Result<Sources<'a>> {
+        // Before the first statement, which takes the snapshot.
+        let backlog = Reader::new(backlog);
         let (low, high) = bounds(query.since, query.until);
         let mut days = partition::days(conn, Kind::History)?;
         days.reverse();
         let wants = |status: &[DeliveryStatus]| query.status.is_none_or(|wanted| status.contains(&wanted));
         Ok(Sources {
             conn,
+            owners: owners(conn, &backlog, query)?,
             backlog,
-            owners: owners(conn, backlog, query)?,
             low,
             high,
             pending: wants(&[DeliveryStatus::Pending, DeliveryStatus::Delivering]),
@@ -90,7 +92,7 @@ impl<'a> Sources<'a> {
         if self.finished {
             self.add_finished(before, count, &mut found)?;
         }
-        // The backlog can be a moment older than this read: where both know a number, history is right.
+        // What was held when this read began may have ended before the snapshot: where both know a number, history is right.
         found.sort_unstable_by_key(|(n, candidate)| (std::cmp::Reverse(*n), candidate.place == Place::Pending));
         found.dedup_by_key(|(n, _)| *n);
         found.truncate(count);
@@ -116,8 +118,8 @@ impl<'a> Sources<'a> {
             for n in parked {
                 found.push((n?, PENDING));
             }
-            let held = self.backlog.lock().held(*webhook, before, count);
-            found.extend(held.into_iter().take_while(|n| *n >= self.low).map(|n| (n, PENDING)));
+            let held = self.backlog.held(*webhook, self.low, before, count);
+            found.extend(held.into_iter().map(|n| (n, PENDING)));
         }
         Ok(())
     }
@@ -171,7 +173,7 @@ impl<'a> Sources<'a> {
     }
 }
 
-fn owners(conn: &Connection, backlog: &parking_lot::Mutex<Backlog>, query: &DeliveryQuery) -> Result<Owners> {
+fn owners(conn: &Connection, backlog: &Reader<'_>, query: &DeliveryQuery) -> Result<Owners> {
     if let Some(event) = query.event_id {
         let Some(n) = event.sequence() else { return Ok(Owners::Event(Vec::new())) };
         return Ok(Owners::Event(event_candidates(conn, n)?));
@@ -179,7 +181,7 @@ fn owners(conn: &Connection, backlog: &parking_lot::Mutex<Backlog>, query: &Deli
     match (query.webhook_id, query.scope) {
         (Some(webhook), Scope::Platform) => Ok(Owners::Webhooks { pending: vec![webhook], finished: vec![webhook] }),
         (only, Scope::Tenant(tenant)) => {
-            let mut pending = backlog.lock().webhooks(tenant);
+            let mut pending = backlog.webhooks(tenant);
             let mut finished = webhooks_of(conn, tenant)?;
             pending.retain(|webhook| only.is_none_or(|only| only == *webhook));
             finished.retain(|webhook| only.is_none_or(|only| only == *webhook));

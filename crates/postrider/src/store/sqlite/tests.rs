@@ -295,6 +295,28 @@ async fn what_users_ask_for_does_not_cost_a_walk_through_history() {
 }
 
 #[tokio::test]
+async fn a_delivery_that_ends_while_a_list_is_read_is_in_the_list() {
+    let directory = TempDir::new().unwrap();
+    let (mut world, store) = world(&directory).await;
+    let sent = world.send(tenant(1), &[webhook(1), webhook(1)]).await;
+    let query = all_deliveries(Scope::Tenant(tenant(1)));
+    let conn = Connection::open(directory.path().join("postrider.db")).unwrap();
+    conn.execute_batch("BEGIN").unwrap();
+    let list = sources::Sources::new(&conn, &store.backlog, &query).unwrap();
+    let done = sent.outcome(0, Some(ok(1, world.now)), RecordedOutcome::Succeeded);
+    world.store().record(vec![done, sent.retry_at(1, bad(1, world.now), world.now + HOUR)], world.now).await.unwrap();
+    let as_it_was = history::deliveries(&conn, &list, &query).unwrap();
+    let statuses: Vec<_> = as_it_was.items.iter().map(|delivery| delivery.status).collect();
+    assert_eq!(statuses, [DeliveryStatus::Pending; 2]);
+    drop(list);
+    conn.execute_batch("COMMIT").unwrap();
+    let list = sources::Sources::new(&conn, &store.backlog, &query).unwrap();
+    let now = history::deliveries(&conn, &list, &query).unwrap();
+    let statuses: Vec<_> = now.items.iter().map(|delivery| delivery.status).collect();
+    assert_eq!(statuses, [DeliveryStatus::Pending, DeliveryStatus::Succeeded]);
+}
+
+#[tokio::test]
 async fn lists_of_received_requests_do_not_walk_through_history() {
     let directory = TempDir::new().unwrap();
     let (mut world, _store) = world(&directory).await;

@@ -82,34 +82,46 @@ class Receiver:
         return until(f"a delivery on {path}", matches)[0]
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 class Server:
     """The built binary on an empty data directory."""
 
     def __init__(self, **environment):
         self.home = tempfile.TemporaryDirectory(prefix="postrider-conformance-")
         self.admin_key = f"admin-{secrets.token_hex(16)}"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        settings = {
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.settings = {
             "PATH": os.environ["PATH"],
-            "POSTRIDER_LISTEN": f"127.0.0.1:{port}",
+            "POSTRIDER_LISTEN": f"127.0.0.1:{self.port}",
             "POSTRIDER_DATA": os.path.join(self.home.name, "data"),
             "POSTRIDER_ADMIN_KEY": self.admin_key,
             "POSTRIDER_EGRESS_ALLOW": "127.0.0.0/8",
             **environment,
         }
         self.log = open(os.path.join(self.home.name, "log"), "w+")
-        binary = os.environ["POSTRIDER_BINARY"]
-        self.process = subprocess.Popen([binary, "serve"], env=settings, stdout=self.log, stderr=self.log)
+        self.start()
+
+    def start(self):
+        command = [os.environ["POSTRIDER_BINARY"], "serve"]
+        self.process = subprocess.Popen(command, env=self.settings, stdout=self.log, stderr=self.log)
         until("the server is ready", self.ready)
+
+    def kill(self):
+        """As a crash: nothing is written out, nobody is told."""
+        self.process.kill()
+        self.process.wait()
 
     def ready(self):
         assert self.process.poll() is None, self.said()
         try:
             return requests.get(f"{self.url}/readyz", timeout=5).ok
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
     def said(self):

@@ -18,6 +18,8 @@ VECTORS = json.loads((HERE / "vectors.json").read_text())["vectors"]
 CERTIFIED = {"paypal", "sns"}
 # Made for one URL only.
 ELSEWHERE = {"decoded URL"}
+# Their signatures are good for seconds: each is made when its turn has come.
+HASTY = {"paddle"}
 # What these providers want to hear; all others get 202 and a receipt.
 ANSWERS = {
     **dict.fromkeys(["linear", "docusign", "paystack"], 200),
@@ -98,7 +100,9 @@ def test_what_a_provider_sends_is_verified_and_recorded_and_a_changed_byte_is_re
     made = [receivers.make(provider, vector["secret"]) for vector in vectors]
     urls = [f"{receiver['receiveUrl']}?region=eu" for receiver in made]
     asked = [{"provider": provider, "name": it.get("name"), "url": url} for it, url in zip(vectors, urls)]
-    for vector, receiver in zip(sign(asked)["vectors"], made):
+    batches = [[it] for it in asked] if provider in HASTY else [asked]
+    signed = (vector for batch in batches for vector in sign(batch)["vectors"])
+    for vector, receiver in zip(signed, made):
         label = f"{provider} {vector.get('name', '')}"
         is_signed = vector["verdict"] == "verified"
         if is_signed:

@@ -52,7 +52,9 @@ const SECRET_BYTES_MIN: usize = 12;
 
 fn assert_tells_no_secret(reply: &Reply, input: &Input) {
     let values: Vec<&str> = reply.headers.iter().map(|(_, value)| value.as_str()).collect();
-    let said = [reply.body.as_str(), &values.join("\n")].join("\n");
+    // The quotes around a text are the reply's, and may be a secret's, too.
+    let told = serde_json::from_str(&reply.body).map_or_else(|_| reply.body.clone(), |json| strings(&json));
+    let said = [&*told, &values.join("\n")].join("\n");
     let body = String::from_utf8_lossy(&input.body);
     let query: Vec<String> =
         url::form_urlencoded::parse(input.url.as_bytes()).map(|(name, value)| format!("{name}\n{value}")).collect();

@@ -1,26 +1,35 @@
-//! What strangers reach in inbound, driven with hostile input.
+//! What strangers reach in inbound and at the data gateway, driven with hostile input.
 //!
 //! Each target is a function of bytes that fails when something that must always hold does not. `fuzz_targets/` gives
 //! them to libFuzzer (`cargo xtask test --only fuzz`, or `cargo fuzz run -s none --features libfuzzer <target>`); the
 //! tests here run them over their seeds, and over every input that has ever failed (`regressions/<target>/`).
 
 mod certified;
+mod contracting;
 mod converting;
+mod gateway_seed;
 mod handshaking;
 mod input;
+mod judging;
+mod naming;
 mod seed;
 mod spent;
 mod tampering;
+mod templating;
 mod typing;
 mod vectors;
 mod verifying;
 
 pub use self::certified::certificates;
+pub use self::contracting::contracts;
 pub use self::converting::bodies;
 pub use self::handshaking::handshakes;
+pub use self::judging::queries;
+pub use self::naming::{hostnames, rights};
 pub use self::seed::{dictionary, seeds};
 pub use self::spent::linear;
 pub use self::tampering::tamper;
+pub use self::templating::templates;
 pub use self::typing::events;
 pub use self::verifying::verify;
 
@@ -28,7 +37,7 @@ pub use self::verifying::verify;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 12] = [
     ("verify", verify),
     ("tamper", tamper),
     ("handshakes", handshakes),
@@ -36,6 +45,11 @@ pub const TARGETS: [Target; 7] = [
     ("events", events),
     ("bodies", bodies),
     ("linear", linear),
+    ("templates", templates),
+    ("contracts", contracts),
+    ("queries", queries),
+    ("hostnames", hostnames),
+    ("rights", rights),
 ];
 
 #[cfg(test)]

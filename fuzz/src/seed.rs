@@ -1,7 +1,9 @@
-//! What a run starts from: every genuine request, every handshake, and words that mutations should know.
+//! What a run starts from: every genuine request, every handshake, calls of the gateway, and words that mutations should
+//! know.
 
 use std::collections::BTreeSet;
 
+use crate::gateway_seed;
 use crate::input::written;
 use crate::vectors::vectors;
 
@@ -13,8 +15,17 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "tamper" => tampered(),
         "certificates" => certificates(),
         "bodies" => bodies(),
+        "templates" => texts(&gateway_seed::TEMPLATES),
+        "contracts" => texts(&gateway_seed::CONTRACTS),
+        "queries" => texts(&gateway_seed::QUERIES),
+        "hostnames" => texts(&gateway_seed::HOSTNAMES),
+        "rights" => texts(&gateway_seed::RIGHTS),
         _ => Vec::new(),
     }
+}
+
+fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
+    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
 }
 
 /// Words for libFuzzer's `-dict`: sources, header names, and names in bodies.
@@ -22,7 +33,8 @@ pub fn dictionary() -> String {
     let names = vectors().iter().flat_map(|vector| vector.headers.keys().cloned().chain([vector.provider.clone()]));
     let more = ["challenge", "plainToken", "crc_token", "hub.challenge", "validationToken", "bt_challenge", "whsec_"];
     let syntax = ["source ", "secret ", "verify-token ", "awaits-secret", "GET /?", "POST /", "sha256=", "v1,", "v0="];
-    let words: BTreeSet<String> = names.chain(more.into_iter().chain(syntax).map(str::to_owned)).collect();
+    let more = more.into_iter().chain(syntax).chain(gateway_seed::WORDS).map(str::to_owned);
+    let words: BTreeSet<String> = names.chain(more).collect();
     words.iter().map(|word| format!("\"{word}\"\n")).collect()
 }
 

@@ -4,6 +4,7 @@
 //! stage needs and is missing, stops at the first failure, and closes with one line of totals.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user")]
 
+mod browser;
 mod conformance;
 mod database;
 mod fuzz;
@@ -28,6 +29,20 @@ struct Arguments {
 enum Command {
     /// Run the tests: every stage, or those chosen.
     Test(TestArguments),
+    /// Make the screenshots in docs/images: every page, light, dark and on a phone. Needs the debug binary.
+    Screenshots,
+    /// Measure the pages of the console over a large store. Needs the debug binary, or the one named.
+    ConsoleFigures(FiguresArguments),
+}
+
+#[derive(clap::Args)]
+struct FiguresArguments {
+    /// How many finished deliveries the store has.
+    #[arg(long, default_value_t = 1_000_000)]
+    deliveries: u64,
+    /// The binary to measure, such as target/release/postrider.
+    #[arg(long)]
+    binary: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -47,16 +62,27 @@ struct TestArguments {
 }
 
 fn main() -> ExitCode {
-    let Arguments { command: Command::Test(arguments) } = Arguments::parse();
-    if arguments.list {
-        stages::list();
-        return ExitCode::SUCCESS;
-    }
-    match stages::run(&arguments.only, &arguments.skip, &arguments.filter) {
+    match run(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Test(arguments) if arguments.list => {
+            stages::list();
+            Ok(())
+        }
+        Command::Test(arguments) => stages::run(&arguments.only, &arguments.skip, &arguments.filter),
+        Command::Screenshots => browser::script(browser::SCREENSHOTS, &[]),
+        Command::ConsoleFigures(arguments) => {
+            let binary = arguments.binary.into_iter();
+            let words: Vec<_> = std::iter::once(arguments.deliveries.to_string()).chain(binary).collect();
+            browser::script("figures.mjs", &words)
         }
     }
 }

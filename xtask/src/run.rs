@@ -84,8 +84,18 @@ pub(crate) fn counted(command: &mut Command) -> Result<Counts> {
     Ok(counts)
 }
 
-/// What a closing line of `cargo test` or pytest says.
+/// What a closing line of `cargo test`, pytest or `node --test` says.
 fn reported(line: &str) -> Option<Counts> {
+    // Node has a line for each; what is canceled, because of a time limit, has failed.
+    if let Some((what, Ok(count))) =
+        line.strip_prefix("ℹ ").and_then(|rest| rest.split_once(' ')).map(|(what, count)| (what, count.parse()))
+    {
+        return match what {
+            "pass" => Some(Counts { passed: count, failed: 0 }),
+            "fail" | "cancelled" => Some(Counts { passed: 0, failed: count }),
+            _ => None,
+        };
+    }
     let is_cargo = line.starts_with("test result: ");
     let is_pytest = line.starts_with('=') && line.ends_with('=') && line.contains(" in ");
     if !is_cargo && !is_pytest {
@@ -110,11 +120,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn closing_lines_of_both_runners_are_counted_and_nothing_else_is() {
+    fn closing_lines_of_all_runners_are_counted_and_nothing_else_is() {
         let cargo = "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s";
         assert_eq!(reported(cargo), Some(Counts { passed: 12, failed: 0 }));
         let pytest = "=================== 2 failed, 31 passed, 1 skipped in 12.34s ===================";
         assert_eq!(reported(pytest), Some(Counts { passed: 31, failed: 2 }));
+        let node = ["ℹ tests 9", "ℹ pass 6", "ℹ fail 2", "ℹ cancelled 1", "ℹ duration_ms 1234.5"].map(reported);
+        assert_eq!(node.into_iter().flatten().fold(Counts::default(), |a, b| a + b), Counts { passed: 6, failed: 3 });
         assert_eq!(reported("test it_says_that_3 passed ... ok"), None);
     }
 }

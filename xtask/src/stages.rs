@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::database::{self, Database};
 use crate::run::{Counts, cargo, checked, counted, root};
-use crate::{conformance, fuzz, licences, tidy};
+use crate::{browser, conformance, fuzz, licences, tidy};
 
 /// One run of the test command.
 struct Run<'a> {
@@ -21,7 +21,7 @@ struct Stage {
     run: fn(&mut Run) -> Result<Counts>,
 }
 
-const STAGES: [Stage; 11] = [
+const STAGES: [Stage; 12] = [
     Stage { name: "fmt", proves: "the code is formatted as rustfmt.toml says", run: fmt },
     Stage { name: "tidy", proves: "the house rules that no compiler checks", run: |_| tidy::run(root()) },
     Stage {
@@ -51,7 +51,12 @@ const STAGES: [Stage; 11] = [
     Stage {
         name: "conformance",
         proves: "third parties' clients accept what Postrider says and sends",
-        run: |run| conformance::run(run.filter),
+        run: |run| conformance::run(run.filter, &run.database.url()?),
+    },
+    Stage {
+        name: "browser",
+        proves: "people's journeys through the console in Chromium; every page in both themes and at every width",
+        run: |run| browser::run(run.filter),
     },
 ];
 
@@ -95,6 +100,9 @@ pub(crate) fn run(only: &[String], skip: &[String], filter: &[String]) -> Result
     println!("\n=== totals");
     for (name, took) in timings {
         println!("{name:<18} {:>9}", seconds(took));
+    }
+    for stage in STAGES.iter().filter(|stage| !chosen(stage)) {
+        println!("{:<18} {:>9}", stage.name, "left out");
     }
     println!("{:<18} {:>9}", "all", seconds(started.elapsed()));
     println!("\n{} passed, {} failed", total.passed, total.failed);

@@ -13,11 +13,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::run::Counts;
 
-/// A tracked text file.
+/// A tracked file.
 #[derive(Debug)]
 pub(crate) struct Source {
     /// From the root, with `/`.
     pub(crate) path: String,
+    /// Empty where the file is no text, such as a picture.
     pub(crate) text: String,
 }
 
@@ -112,9 +113,9 @@ fn sources(root: &Path) -> Result<Vec<Source>> {
     }
     let mut sources = Vec::new();
     for path in String::from_utf8(listed.stdout)?.split_terminator('\0') {
-        // A file that was deleted but not yet staged, or is no text, is nothing to check.
-        if let Ok(text) = std::fs::read_to_string(root.join(path)) {
-            sources.push(Source { path: path.to_owned(), text });
+        // A file that was deleted but not yet staged is not there; one that is no text is, though there is nothing to check in it.
+        if let Ok(bytes) = std::fs::read(root.join(path)) {
+            sources.push(Source { path: path.to_owned(), text: String::from_utf8(bytes).unwrap_or_default() });
         }
     }
     Ok(sources)

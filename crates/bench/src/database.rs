@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use private_postgres::{Binaries, Cluster};
 use tokio_postgres::{Client, NoTls};
 
-const NAME: &str = "postrider";
+pub(crate) const NAME: &str = "postrider";
 
 /// For a small machine that the database shares with everything else. What makes a commit durable stays as it is.
 const SETTINGS: [(&str, &str); 6] = [
@@ -55,6 +55,11 @@ impl Database {
 
     pub(crate) async fn connect(&self) -> Result<Client> {
         connect(&self.url()).await
+    }
+
+    /// To another database of the same cluster.
+    pub(crate) async fn connect_beside(&self) -> Result<Client> {
+        connect(&self.cluster.url()).await
     }
 
     /// User and system time of all its processes so far.

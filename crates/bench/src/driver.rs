@@ -5,7 +5,7 @@
 //! earlier answers have come; every event carries the instant it was due, so time it waited for a free connection
 //! counts as latency (no coordinated omission).
 
-mod pacer;
+pub(crate) mod pacer;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;

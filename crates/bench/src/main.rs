@@ -9,6 +9,7 @@ mod clock;
 mod database;
 mod disk;
 mod driver;
+mod gateway;
 mod latency;
 mod ledger;
 mod machine;

@@ -1,5 +1,7 @@
 //! Results as a table for the terminal and as the document `docs/benchmarks.md`.
 
+mod gateway;
+
 use std::fmt::Write;
 
 use crate::ceilings::Ceiling;
@@ -43,6 +45,9 @@ pub(crate) fn text(results: &Results) -> String {
     if let Some(reads) = &results.reads {
         let _ = writeln!(out, "{}", reading(reads));
     }
+    if let Some(found) = &results.gateway {
+        let _ = writeln!(out, "{}", gateway::told(found));
+    }
     for promise in promises(results) {
         let mark = if promise.kept { "kept  " } else { "MISSED" };
         let _ = writeln!(out, "{mark}  {}: {} (promised {})", promise.what, promise.measured, promise.promised);
@@ -70,6 +75,9 @@ pub(crate) fn document(results: &Results) -> String {
     }
     if let Some(reads) = &results.reads {
         out.push_str(&reading(reads));
+    }
+    if let Some(found) = &results.gateway {
+        out.push_str(&gateway::told(found));
     }
     out.push_str("\n### Comparisons and promises\n\n");
     for line in comparisons(results) {
@@ -280,7 +288,9 @@ fn troubles(results: &Results) -> Vec<String> {
         )
     };
     let failed = |one: &&Measurement| one.losses + one.bad_signatures + one.refused > 0;
-    results.measurements.iter().filter(failed).map(trouble).chain(results.broken_off.iter().cloned()).collect()
+    let gateway = results.gateway.iter().flat_map(|found| found.troubles());
+    let measured = results.measurements.iter().filter(failed).map(trouble);
+    measured.chain(gateway).chain(results.broken_off.iter().cloned()).collect()
 }
 
 fn rows(columns: &Columns, results: &Results) -> Vec<Vec<String>> {

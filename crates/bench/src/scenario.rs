@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::ceilings::{Ceiling, Delivered};
 use crate::disk;
 use crate::driver::{Driver, Pace, Plan, Tenant};
+use crate::gateway::{self, Gateway};
 use crate::machine::Machine;
 use crate::pending::{self, Pending};
 use crate::process::{self, Helper};
@@ -61,6 +62,8 @@ pub(crate) enum Scenario {
     Reads,
     /// Somebody else's webhooks: verified, kept and (or not) forwarded, to one receiver and to fifty
     Receive,
+    /// Operations on a client's PostgreSQL and SQLite beside the bare drivers, and calls that are refused (embedded)
+    Gateway,
     /// The peak of one, two and three nodes on one database (PostgreSQL)
     Nodes,
     /// The peak and a backlog beside five million pending deliveries, and their takeover (PostgreSQL)
@@ -68,11 +71,14 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    /// What a sick endpoint does to others is the pipeline's doing, which is the same on both stores.
+    /// What a sick endpoint does to others is the pipeline's doing, which is the same on both stores; an operation of the
+    /// gateway asks its client's database, and none of the stores.
     fn is_for(self, store: Store) -> bool {
         match self {
             Scenario::Nodes | Scenario::Pending => store == Store::Postgres,
-            Scenario::Hanging | Scenario::HangingAndFailing | Scenario::Reads => store == Store::Embedded,
+            Scenario::Hanging | Scenario::HangingAndFailing | Scenario::Reads | Scenario::Gateway => {
+                store == Store::Embedded
+            }
             _ => true,
         }
     }
@@ -138,15 +144,18 @@ pub(crate) struct Results {
     pub(crate) pending: Option<Pending>,
     /// Of the scenario with much to be read.
     pub(crate) reads: Option<Reads>,
+    /// Of the scenario with a client's databases.
+    pub(crate) gateway: Option<Gateway>,
     /// Why scenarios ended without a figure.
     pub(crate) broken_off: Vec<String>,
 }
 
 impl Results {
-    /// Whether everything accepted arrived, rightly signed, and nothing was refused.
+    /// Whether everything accepted arrived, rightly signed, and nothing was refused but what was to be.
     pub(crate) fn sound(&self) -> bool {
         let sound = |one: &Measurement| one.losses == 0 && one.bad_signatures == 0 && one.refused == 0;
-        self.broken_off.is_empty() && self.measurements.iter().all(sound)
+        let gateway = self.gateway.as_ref().is_none_or(|gateway| gateway.troubles().is_empty());
+        self.broken_off.is_empty() && gateway && self.measurements.iter().all(sound)
     }
 
     fn compare(&mut self, what: &str, ratio: f64) {
@@ -184,6 +193,7 @@ impl Bench {
             comparisons: Vec::new(),
             pending: None,
             reads: None,
+            gateway: None,
             broken_off: Vec::new(),
         };
         let (store, progress) = (Store::Embedded, Progress::new());
@@ -225,6 +235,7 @@ impl Bench {
             Scenario::History => self.history(sink).await,
             Scenario::Reads => self.reads(sink).await,
             Scenario::Receive => self.receive(sink).await,
+            Scenario::Gateway => self.gateway().await,
             Scenario::Nodes => self.nodes(sink).await,
             Scenario::Pending => self.pending(sink).await,
         }
@@ -418,6 +429,21 @@ impl Bench {
         let found = reads::ask(&mut server.connect().await?, &key, &file).await?;
         server.stop().await?;
         self.results.reads = Some(found);
+        Ok(())
+    }
+
+    /// Operations of the data gateway, which sends nothing here.
+    async fn gateway(&mut self) -> Result<()> {
+        let seconds = self.settings.seconds.unwrap_or(if self.settings.quick { 3 } else { 20 });
+        let bench = gateway::Bench {
+            deployment: self.deployment(1),
+            progress: &self.progress,
+            callers: self.settings.connections,
+            warm_up: self.warm_up(),
+            measured: Duration::from_secs(seconds),
+        };
+        let found = bench.run().await?;
+        self.results.gateway = Some(found);
         Ok(())
     }
 

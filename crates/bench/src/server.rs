@@ -20,9 +20,11 @@ use crate::process::{self, Owned};
 use crate::sink::{Behaviour, Expectation, Secret, Sink};
 use crate::wire::Connection;
 
-const ADMIN_KEY: &str = "bench-admin-key-0123456789abcdef";
+pub(crate) const ADMIN_KEY: &str = "bench-admin-key-0123456789abcdef";
 /// 32 bytes, in base64.
 const MASTER_KEY: &str = "YmVuY2gtbWFzdGVyLWtleS1vZi0zMi1ieXRlcyEhISE=";
+/// Beside the data directory.
+const CLIENTS: &str = "clients";
 const START_MAX: Duration = Duration::from_secs(20);
 const STOP_MAX: Duration = Duration::from_secs(60);
 
@@ -131,6 +133,7 @@ impl Server {
             Store::Postgres => Some(Database::start(deployment.scratch, deployment.settings).await?),
         };
         let binary = deployment.binary.to_owned();
+        std::fs::create_dir(directory.path().join(CLIENTS))?;
         let mut server = Server { nodes: Vec::new(), database, binary, directory };
         for _ in 0..deployment.nodes {
             server.start_node().await?;
@@ -153,6 +156,7 @@ impl Server {
             .env("POSTRIDER_EGRESS_ALLOW", "127.0.0.0/8")
             .env("POSTRIDER_ALLOW_HTTP", "true")
             .env("POSTRIDER_API_RATE", "off")
+            .env("POSTRIDER_SQLITE_CLIENTS", self.clients())
             .env("POSTRIDER_LOG", "warn");
         if let Some(database) = &self.database {
             command.env("POSTRIDER_STORE", database.url()).env("POSTRIDER_MASTER_KEY", MASTER_KEY);
@@ -194,6 +198,11 @@ impl Server {
 
     pub(crate) fn data(&self) -> PathBuf {
         self.directory.path().join("data")
+    }
+
+    /// Where files of the data gateway's clients may be.
+    pub(crate) fn clients(&self) -> PathBuf {
+        self.directory.path().join(CLIENTS)
     }
 
     /// The last lines the server logged, for when something went wrong.

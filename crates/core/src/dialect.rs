@@ -143,6 +143,25 @@ impl Dialect {
             None => body::write(profile, envelope, &id),
         };
         let content_type = raw.map_or(Some("application/json"), |raw| raw.content_type);
+        self.dress(envelope, &id, (body, content_type), keys, now)
+    }
+
+    /// As [`Dialect::render`], with a body that is made elsewhere. Its content type is the caller's to set.
+    pub fn render_body(self, envelope: &Envelope<'_>, body: Vec<u8>, keys: &SigningKeys, now: UnixMs) -> Rendered {
+        let id = body::event_id(self.profile(), envelope);
+        self.dress(envelope, &id, (body, None), keys, now)
+    }
+
+    /// Puts the headers to a body.
+    fn dress(
+        self,
+        envelope: &Envelope<'_>,
+        id: &str,
+        (body, content_type): (Vec<u8>, Option<&str>),
+        keys: &SigningKeys,
+        now: UnixMs,
+    ) -> Rendered {
+        let profile = self.profile();
         let mut headers = Vec::with_capacity(profile.headers.len() + 5);
         headers.extend(content_type.map(|content_type| ("content-type", content_type.to_owned())));
         headers.push(("user-agent", profile.user_agent.to_owned()));
@@ -150,9 +169,9 @@ impl Dialect {
         let time = now.seconds().to_string();
         if signed || !profile.unsigned_allowed {
             let own = profile.headers.iter();
-            headers.extend(own.map(|(name, value)| (*name, value.write(profile, envelope, &id, &time))));
+            headers.extend(own.map(|(name, value)| (*name, value.write(profile, envelope, id, &time))));
         }
-        keys.sign(&profile.signature, &Message { id: &id, time: &time, body: &body }, now, &mut headers);
+        keys.sign(&profile.signature, &Message { id, time: &time, body: &body }, now, &mut headers);
         if let Some(replay) = envelope.replay_id {
             headers.push((REPLAY_HEADER, replay.to_string()));
         }

@@ -76,6 +76,7 @@ uuid_id!(/** A partner: the owner of several tenants. */ PartnerId, "prt_", "par
 uuid_id!(/** A tenant. */ TenantId, "ten_", "tenant");
 uuid_id!(/** A webhook: one endpoint with its subscription. */ WebhookId, "wh_", "webhook");
 uuid_id!(/** An API key. */ KeyId, "key_", "api key");
+uuid_id!(/** A link into the portal that was not used yet. */ PortalLinkId, "lnk_", "portal link");
 uuid_id!(/** A bulk replay. */ ReplayId, "rpl_", "replay");
 uuid_id!(/** An audit entry. */ AuditId, "aud_", "audit entry");
 uuid_id!(

@@ -6,10 +6,12 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod colour;
 pub mod delivery;
 pub mod dialect;
 pub mod egress_policy;
 pub mod filter;
+pub mod gateway;
 pub mod ids;
 pub mod inbound;
 pub mod jws;

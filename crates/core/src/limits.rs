@@ -164,6 +164,67 @@ pub const CHALLENGE_TOKEN_BYTES_MAX: usize = 256;
 pub const CERTIFICATE_PEM_BYTES_MAX: usize = 64 * 1024;
 pub const CERTIFICATES_MAX: usize = 8;
 
+/// Clients of the data gateway in a deployment: each may hold connections and caches on every node.
+pub const GATEWAY_CLIENTS_MAX: usize = 1000;
+/// Public routes to one client.
+pub const PUBLIC_ROUTES_PER_CLIENT_MAX: usize = 500;
+/// Gateway keys of one client, and of no client in particular.
+pub const GATEWAY_KEYS_PER_CLIENT_MAX: usize = 500;
+/// How far lists of a gateway webhook's deliveries reach back: a piece is found by walking there.
+pub const GATEWAY_DELIVERIES_REACH_MAX: usize = 10_000;
+/// Deleted clients that stay known, and deleted public routes: beyond it the one that was deleted first is forgotten.
+pub const GATEWAY_DELETED_MAX: usize = 1000;
+/// Metadata of a client or a public route as JSON, with the contract of the route, bytes.
+pub const GATEWAY_METADATA_BYTES_MAX: usize = 64 * 1024;
+/// Key of a public route, bytes.
+/// Refused calls of public routes that a node logs in the long run, each second, and at once.
+pub const ROUTE_LOG_REFUSED_PER_SECOND: u32 = 100;
+pub const ROUTE_LOG_REFUSED_BURST: u32 = 10_000;
+pub const ROUTE_KEY_BYTES_MAX: usize = 200;
+/// Address of a client's database, bytes.
+pub const CLIENT_URI_BYTES_MAX: usize = 2048;
+
+/// Timeout of a gateway webhook, milliseconds: the contract's bounds, to which others are moved, and its default.
+pub const GATEWAY_TIMEOUT_MS_MIN: u32 = 1000;
+pub const GATEWAY_TIMEOUT_MS_MAX: u32 = 300_000;
+pub const GATEWAY_TIMEOUT_MS_DEFAULT: u32 = 30_000;
+/// Body template of a gateway webhook, bytes.
+pub const GATEWAY_BODY_TEMPLATE_BYTES_MAX: usize = 64 * 1024;
+/// Template of a state key or an idempotency key, bytes.
+pub const GATEWAY_KEY_TEMPLATE_BYTES_MAX: usize = 2048;
+/// Placeholders of one template.
+pub const GATEWAY_PLACEHOLDERS_MAX: usize = 256;
+/// What templates come to, bytes: the value of one header, and a body. (A URL is bounded as all URLs are.)
+pub const GATEWAY_HEADER_BYTES_MAX: usize = 8 * 1024;
+pub const GATEWAY_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// The contract's caps on what templates are filled from: nesting of payload and response, bytes of a string, items of an
+/// array, members of an object.
+pub const GATEWAY_DEPTH_MAX: usize = 12;
+pub const GATEWAY_STRING_BYTES_MAX: usize = 4096;
+pub const GATEWAY_ITEMS_MAX: usize = 50;
+pub const GATEWAY_KEYS_MAX: usize = 64;
+/// Payload, and response, in a context, about so many bytes of JSON each: the caps alone multiply without end.
+pub const GATEWAY_CONTEXT_BYTES_MAX: usize = 256 * 1024;
+/// A dotted path in a template, bytes.
+pub const GATEWAY_PATH_BYTES_MAX: usize = 256;
+/// Tables that the templates of one webhook look rows up in: each costs a query.
+pub const GATEWAY_LOOKUP_KEYS_MAX: usize = 16;
+/// How long an attempt waits for them; what is not there by then is left out.
+pub const GATEWAY_LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Name of a schema, table or column in a template, bytes: what PostgreSQL keeps of one.
+pub const GATEWAY_IDENTIFIER_BYTES_MAX: usize = 63;
+/// Name of a table with its schema, bytes.
+pub const GATEWAY_TABLE_BYTES_MAX: usize = 128;
+/// A cap on firings: how many, and within which time, seconds (31 days).
+pub const GATEWAY_CAP_FIRES_MAX: u32 = 1_000_000;
+pub const GATEWAY_CAP_WINDOW_SECONDS_MAX: u32 = 31 * 24 * 60 * 60;
+
+/// Rights of one gateway key, and one right, bytes.
+pub const GATEWAY_RIGHTS_MAX: usize = 200;
+pub const GATEWAY_RIGHT_BYTES_MAX: usize = 256;
+/// The part of a tenant's hostname that is its own, bytes: the contract's bound.
+pub const GATEWAY_TOKEN_BYTES_MAX: usize = 64;
+
 /// Event types described by one tenant, or by the platform: a bound on what the catalog holds.
 pub const EVENT_TYPES_MAX: usize = 2000;
 /// Subschemas that one schema of event data can reach.
@@ -254,3 +315,64 @@ pub const SERVE_HEADERS_MAX: usize = 100;
 pub const SERVE_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Requests at once on one HTTP/2 connection.
 pub const SERVE_STREAMS_MAX: u32 = 256;
+
+/// Sessions of one user or portal tenant: what somebody can look through; the oldest ends for a new one.
+pub const SESSIONS_PER_OWNER_MAX: usize = 50;
+/// How long a session lives unused, and at all.
+pub const SESSION_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
+pub const SESSION_LIFETIME: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+/// How often it is written that a session is in use.
+pub const SESSION_SEEN_EVERY: Duration = Duration::from_secs(60);
+/// What is kept of what a browser calls itself, characters.
+pub const AGENT_CHARS_MAX: usize = 200;
+/// How long a link for one use is good: into a new deployment, for somebody invited, for a new password, and from leaving
+/// for the identity provider to coming back.
+pub const SETUP_LINK_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+pub const INVITATION_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub const PASSWORD_RESET_LIFETIME: Duration = Duration::from_secs(60 * 60);
+pub const OIDC_LOGIN_LIFETIME: Duration = Duration::from_secs(10 * 60);
+/// Characters of a password: long enough not to be guessed, and short enough to hash quickly.
+pub const PASSWORD_CHARS_MIN: usize = 12;
+pub const PASSWORD_CHARS_MAX: usize = 128;
+/// Passwords hashed at once, each some 19 MiB and tens of milliseconds of a core; and those that may wait for it.
+pub const PASSWORD_HASHES_AT_ONCE: usize = 2;
+pub const PASSWORD_HASHES_WAITING_MAX: usize = 64;
+/// Longest e-mail address, bytes (RFC 5321, section 4.5.3.1.3).
+pub const EMAIL_BYTES_MAX: usize = 254;
+/// Users of one deployment: all are in memory.
+pub const USERS_MAX: usize = 10_000;
+/// Tries to log in within [`LOGIN_WINDOW`]: with one account from one address, with one account, and from one address.
+pub const LOGIN_TRIES_PER_ACCOUNT_AND_ADDRESS: u32 = 10;
+pub const LOGIN_TRIES_PER_ACCOUNT: u32 = 100;
+pub const LOGIN_TRIES_PER_ADDRESS: u32 = 60;
+pub const LOGIN_WINDOW: Duration = Duration::from_secs(15 * 60);
+/// Counters of such tries in memory; the oldest goes for a new one.
+pub const LOGIN_COUNTERS_MAX: usize = 30_000;
+/// What is sent by hand within [`SENDS_BY_HAND_WINDOW`] (tests, retries, one event again, pings of new webhooks): of the
+/// members of one tenant together, and of its guests in the portal.
+pub const SENDS_BY_HAND_MAX: u32 = 60;
+pub const SENDS_BY_HAND_WINDOW: Duration = Duration::from_secs(60);
+/// Counters of that in memory; the oldest goes for a new one.
+pub const SENDS_BY_HAND_COUNTERS_MAX: usize = 10_000;
+/// Events that one page of a search in payloads looks at, and their bytes: the reader may go on from there.
+pub const EVENTS_SEARCHED_MAX: usize = 2000;
+pub const EVENTS_SEARCHED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Deliveries or events that a page looks at to count what a bulk replay would take; of more it says so.
+pub const REPLAY_LOOKED_AT_MAX: usize = 10_000;
+/// Pages of one session that follow what happens, and of all on this node: each holds a connection.
+pub const LIVE_PER_SESSION_MAX: usize = 4;
+pub const LIVE_STREAMS_MAX: usize = 512;
+/// A form of the console, bytes.
+pub const FORM_BYTES_MAX: usize = 512 * 1024;
+
+/// How long a link into the customers' portal, and the session that it becomes, are good: bounds, and unless it is said.
+pub const PORTAL_LIFETIME_MIN: Duration = Duration::from_secs(60);
+pub const PORTAL_LIFETIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub const PORTAL_LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// Links into the portal of one tenant that wait to be used: what somebody can look through; the one that would end first
+/// goes for a new one.
+pub const PORTAL_LINKS_PER_TENANT_MAX: usize = 1000;
+/// Origins that may show the portal in a frame: all are in a header of every page.
+pub const PORTAL_FRAME_ANCESTORS_MAX: usize = 32;
+/// The portal's logo, bytes: it is in memory, and on every first page.
+pub const PORTAL_LOGO_BYTES_MAX: usize = 256 * 1024;

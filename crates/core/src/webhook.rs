@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::check::InvalidField;
+pub(crate) use self::check::check_headers;
 use ipnet::IpNet;
 
 use crate::dialect::Dialect;
 use crate::filter::Filter;
+use crate::gateway::webhook::GatewaySpec;
 use crate::subscription::Subscriptions;
 
 /// Whether deliveries are made.
@@ -120,6 +122,10 @@ pub struct WebhookSpec {
     /// `None`: it only sends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receiver: Option<ReceiverSpec>,
+    /// Set: operations of the data gateway fire it, and events that are published do not reach it. `url` is then the
+    /// origin that its requests go to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewaySpec>,
     #[serde(default)]
     pub events: Subscriptions,
     #[serde(default, skip_serializing_if = "Option::is_none")]

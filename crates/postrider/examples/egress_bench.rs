@@ -133,6 +133,7 @@ async fn client(sinks: &[SocketAddr], requests: usize, in_flight: usize) -> anyh
             webhook_id: WebhookId(uuid::Uuid::nil()),
             delivery_id: DeliveryId(1),
             attempt: 1,
+            method: hyper::Method::POST,
             url: Arc::clone(&urls[n % urls.len()]),
             headers: headers(),
             body: body.clone(),

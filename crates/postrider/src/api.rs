@@ -5,6 +5,7 @@
 //! reference page and the test of every credential against every call are all made from that table.
 
 mod alumia;
+mod athena;
 mod call;
 mod contract;
 mod error;
@@ -22,7 +23,7 @@ mod scaikey;
 mod serve;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 
@@ -54,6 +55,7 @@ fn routes() -> Vec<Route> {
     routes.extend(alumia::routes());
     routes.extend(receive::routes());
     routes.extend(scaikey::routes());
+    routes.extend(athena::routes());
     routes
 }
 
@@ -70,6 +72,7 @@ pub fn router(app: Arc<App>) -> Router {
         reference: reference::Page::of(&document),
         openapi: serialised(&document),
         openapi_scaikey: serialised(&scaikeys),
+        openapi_athena: serialised(&openapi::document(Contract::Athena, &athena::documented())),
         app,
     });
     let mut router = Router::new();

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use tokio_util::sync::CancellationToken;
 
+use crate::accounts::Accounts;
 use crate::ambient::{Ambient, SharedClock, System};
 use crate::auth::Tokens;
 use crate::catalog::Catalog;
 use crate::config::Config;
-use crate::egress::{self, Client, Fetch, Transport};
+use crate::egress::{self, Client, Fetch, Forward, Transport};
+use crate::gateway::{Databases, Gateway};
 use crate::inbound::Inbound;
 use crate::listeners::Listeners;
 use crate::pipeline::{Engine, Options, Parts};
@@ -28,7 +30,9 @@ pub struct App {
     pub sealer: Arc<Sealer>,
     pub engine: Arc<Engine>,
     pub inbound: Inbound,
+    pub gateway: Gateway,
     pub tokens: Tokens,
+    pub accounts: Accounts,
     pub listeners: Arc<Listeners>,
     /// Canceled when the process begins to stop: `/readyz` fails from then on, and streams end by themselves.
     pub stopping: CancellationToken,
@@ -70,8 +74,12 @@ impl App {
             egress::Settings::from_parts(config.egress.clone(), &config.egress_ca_files, config.egress_proxy.as_ref())
                 .context("cannot set up deliveries")?;
         let settings = Arc::new(settings);
-        let fetch: Arc<dyn Fetch> = Arc::new(Client::new(settings.clone()));
+        let documents = Arc::new(Client::new(settings.clone()));
+        let forward: Arc<dyn Forward> = documents.clone();
+        let fetch: Arc<dyn Fetch> = documents;
+        let databases = Databases::new(&config.gateway, &catalog, &sealer);
         let tokens = Tokens::new(&config, &fetch).context("POSTRIDER_JWT_ISSUERS")?;
+        let accounts = Accounts::new(&ambient, config.oidc.as_ref(), fetch.clone(), forward.clone());
         let inbound = Inbound::new(fetch);
         let engine = Engine::start(Parts {
             store: store.clone(),
@@ -81,6 +89,7 @@ impl App {
             listeners: listeners.clone() as Arc<dyn Transport>,
             client: Box::new(move || Arc::new(Client::new(settings.clone()))),
             policy: config.egress.clone(),
+            lookups: databases.clone(),
             options: Options {
                 dispatch_threads: config.dispatch_threads,
                 keep_days: config.retention_days,
@@ -89,8 +98,24 @@ impl App {
         })
         .await
         .context("cannot start the pipeline")?;
+        let resolver = Arc::new(egress::SystemResolver::new());
+        let gateway = Gateway::start(&store, &ambient, databases, forward, resolver);
+        gateway.drain_outboxes(&engine, &catalog);
         let stopping = CancellationToken::new();
-        Ok(Arc::new(App { config, ambient, store, catalog, sealer, engine, inbound, tokens, listeners, stopping }))
+        Ok(Arc::new(App {
+            config,
+            ambient,
+            store,
+            catalog,
+            sealer,
+            engine,
+            inbound,
+            gateway,
+            tokens,
+            accounts,
+            listeners,
+            stopping,
+        }))
     }
 }
 

@@ -29,8 +29,9 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::catalog::Catalog;
-use crate::store::{KeyRecord, Role, Scope};
+use crate::store::{KeyRecord, Role, Scope, UserRecord};
 
+pub(crate) use self::issuers::Issuer;
 pub use self::tokens::{Issued, NotIssued, Tokens};
 
 macro_rules! permissions {
@@ -91,6 +92,12 @@ permissions! {
     KeysRead = "keys:read", Admin;
     /// Create and revoke API keys, never above one's own role and scopes.
     KeysWrite = "keys:write", Admin;
+    /// See who the members are and what they may do.
+    MembersRead = "members:read", Viewer;
+    /// Invite, change and remove members, never above one's own role.
+    MembersWrite = "members:write", Admin;
+    /// Make and revoke links into the customers' portal, never above one's own role; see and end its sessions.
+    PortalWrite = "portal:write", Admin;
     /// Read the audit log.
     AuditRead = "audit:read", Admin;
 }
@@ -125,6 +132,56 @@ pub enum Principal {
     Key(Arc<KeyRecord>),
     /// A signed token.
     Token(Arc<Token>),
+    /// Somebody who is logged in to the console.
+    User(Arc<Member>),
+    /// Somebody whom a product has sent to the portal.
+    Guest(Arc<Guest>),
+}
+
+/// A user who looks at a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub user: Arc<UserRecord>,
+    pub session: Uuid,
+    /// `None`: there is none for him.
+    pub tenant: Option<TenantId>,
+    /// What he is there; a platform admin is an Owner everywhere.
+    pub role: Role,
+}
+
+/// Somebody in the portal: one tenant, and of what a role may do only what the portal is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guest {
+    pub session: Uuid,
+    pub tenant: TenantId,
+    pub role: Role,
+}
+
+impl Guest {
+    /// What the portal is for.
+    pub const MAY: [Permission; 6] = [
+        Permission::WebhooksRead,
+        Permission::WebhooksTest,
+        Permission::WebhooksWrite,
+        Permission::EventTypesRead,
+        Permission::DeliveriesRead,
+        Permission::DeliveriesWrite,
+    ];
+
+    fn may(&self, permission: Permission) -> bool {
+        Guest::MAY.contains(&permission) && allows(self.role, &[], permission)
+    }
+}
+
+impl Member {
+    /// Who is a member of nothing reaches nothing: no tenant has this id.
+    fn reach(&self) -> Reach {
+        match self.tenant {
+            Some(tenant) => Reach::Tenant(tenant),
+            None if self.user.is_platform_admin => Reach::Platform,
+            None => Reach::Tenant(TenantId(Uuid::nil())),
+        }
+    }
 }
 
 /// What exists for the bearer of a token.
@@ -198,6 +255,11 @@ impl Principal {
             Principal::Platform => Scope::Platform,
             Principal::Key(key) => Scope::Tenant(key.tenant_id),
             Principal::Token(token) => token.tenant().map_or(Scope::Platform, Scope::Tenant),
+            Principal::User(member) => match member.reach() {
+                Reach::Tenant(tenant) => Scope::Tenant(tenant),
+                Reach::Platform | Reach::Partner(_) => Scope::Platform,
+            },
+            Principal::Guest(guest) => Scope::Tenant(guest.tenant),
         }
     }
 
@@ -207,6 +269,8 @@ impl Principal {
             Principal::Platform => Reach::Platform,
             Principal::Key(key) => Reach::Tenant(key.tenant_id),
             Principal::Token(token) => token.reach,
+            Principal::User(member) => member.reach(),
+            Principal::Guest(guest) => Reach::Tenant(guest.tenant),
         }
     }
 
@@ -214,8 +278,9 @@ impl Principal {
     pub fn is_platform(&self) -> bool {
         match self {
             Principal::Platform => true,
-            Principal::Key(_) => false,
+            Principal::Key(_) | Principal::Guest(_) => false,
             Principal::Token(token) => token.reach == Reach::Platform && token.writes,
+            Principal::User(member) => member.user.is_platform_admin,
         }
     }
 
@@ -223,8 +288,9 @@ impl Principal {
     pub fn sees_platform(&self) -> bool {
         match self {
             Principal::Platform => true,
-            Principal::Key(_) => false,
+            Principal::Key(_) | Principal::Guest(_) => false,
             Principal::Token(token) => token.reach == Reach::Platform && token.reads,
+            Principal::User(member) => member.user.is_platform_admin,
         }
     }
 
@@ -233,6 +299,8 @@ impl Principal {
             Principal::Platform => Role::Owner,
             Principal::Key(key) => key.role,
             Principal::Token(token) => token.role(),
+            Principal::User(member) => member.role,
+            Principal::Guest(guest) => guest.role,
         }
     }
 
@@ -242,6 +310,11 @@ impl Principal {
             Principal::Platform => None,
             Principal::Key(key) => Some(key.tenant_id),
             Principal::Token(token) => token.tenant(),
+            Principal::User(member) => match member.reach() {
+                Reach::Tenant(tenant) => Some(tenant),
+                Reach::Platform | Reach::Partner(_) => None,
+            },
+            Principal::Guest(guest) => Some(guest.tenant),
         }
     }
 
@@ -251,13 +324,20 @@ impl Principal {
             Principal::Platform => true,
             Principal::Key(key) => allows(key.role, &key.scopes, permission),
             Principal::Token(token) => token.may(permission),
+            Principal::User(member) => allows(member.role, &[], permission),
+            Principal::Guest(guest) => guest.may(permission),
         }
     }
 
     /// Whether it may do that as an administrator: of the platform, of a partner, or of a tenant by a key with the role
     /// for it.
     pub fn administers(&self, permission: Permission) -> bool {
-        let is_admin = !matches!(self, Principal::Key(key) if key.role < Role::Admin);
+        let is_admin = match self {
+            Principal::Key(key) => key.role >= Role::Admin,
+            Principal::User(member) => member.role >= Role::Admin,
+            Principal::Guest(_) => false,
+            Principal::Platform | Principal::Token(_) => true,
+        };
         is_admin && self.may(permission)
     }
 
@@ -267,6 +347,8 @@ impl Principal {
             Principal::Platform => "admin".to_owned(),
             Principal::Key(key) => key.id.to_string(),
             Principal::Token(token) => token.to_string(),
+            Principal::User(member) => crate::registry::users::actor_id(member.user.id),
+            Principal::Guest(guest) => crate::portal::sessions::actor_id(guest.session),
         }
     }
 }
@@ -346,6 +428,23 @@ impl Authenticator {
         Ok(principal)
     }
 
+    /// The platform admin, by either of the headers of the contract Athena.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn admin(&self, parts: &Parts) -> Result<Principal, Denied> {
+        let shown = ["x-athena-admin-key", "x-athena-key"].into_iter().flat_map(|name| parts.headers.get_all(name));
+        let mut is_shown = false;
+        for key in shown {
+            is_shown = true;
+            if bool::from(hash(key.as_bytes().trim_ascii()).ct_eq(&self.admin)) {
+                self.check_rate(&Principal::Platform)?;
+                return Ok(Principal::Platform);
+            }
+        }
+        Err(if is_shown { Denied::Unknown } else { Denied::Missing })
+    }
+
     /// The caller behind any credential that we know.
     ///
     /// # Errors
@@ -376,6 +475,8 @@ impl Authenticator {
             Principal::Platform => None,
             Principal::Key(key) => Some(key.id.0),
             Principal::Token(token) => Some(token.limited_as()),
+            Principal::User(member) => Some(member.user.id),
+            Principal::Guest(guest) => Some(guest.session),
         };
         let Err(not_until) = limiter.check_key(&key) else { return Ok(()) };
         // Only a refused request pays for the sweep, so the usual one stays a hash look-up.
@@ -421,12 +522,17 @@ pub fn client_address(parts: &Parts, trusted: &[IpNet]) -> Option<IpAddr> {
     Some(client)
 }
 
+/// Whether the peer is a proxy that is trusted to say what it was asked for.
+pub fn is_behind_trusted(parts: &Parts, trusted: &[IpNet]) -> bool {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical());
+    peer.is_some_and(|peer| trusted.iter().any(|net| net.contains(&peer)))
+}
+
 /// Scheme, host and port by which the client has reached us: from the `Host` header, or, if the peer is a trusted proxy,
 /// from what the proxy says of the request it got (`X-Forwarded-Proto`, `X-Forwarded-Host`; of several values the
 /// last, which is the peer's own). `None` if there is no host that makes sense.
 pub fn origin(parts: &Parts, trusted: &[IpNet]) -> Option<String> {
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical());
-    let is_trusted = peer.is_some_and(|peer| trusted.iter().any(|net| net.contains(&peer)));
+    let is_trusted = is_behind_trusted(parts, trusted);
     let forwarded = |name: &str| {
         let value = parts.headers.get_all(name).iter().next_back().filter(|_| is_trusted)?.to_str().ok()?;
         value.rsplit(',').next().map(|last| last.trim().to_owned()).filter(|last| !last.is_empty())

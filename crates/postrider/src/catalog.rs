@@ -1,6 +1,8 @@
 //! The configuration in memory: what the hot path looks up. The store is the truth; every change is written there
 //! first and then put here. What other nodes change is read from the store's log of changes ([`Catalog::sync`]).
 
+mod gateway;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -11,9 +13,11 @@ use postrider_core::ids::{KeyId, PartnerId, TenantId, WebhookId};
 use postrider_core::inbound::Provider;
 use postrider_core::time::UnixMs;
 use postrider_core::webhook::WebhookStatus;
+use uuid::Uuid;
 
 use crate::store::{
-    self, Change, Changed, Configuration, EventTypeRecord, KeyRecord, PartnerRecord, Store, TenantRecord, WebhookRecord,
+    self, Change, Changed, Configuration, EventTypeRecord, KeyRecord, ObjectKind, PartnerRecord, Store, TenantRecord,
+    WebhookRecord,
 };
 
 /// What ingest must know of a lane without asking its dispatcher: whether there is room in memory.
@@ -51,6 +55,7 @@ struct Maps {
     keys: HashMap<[u8; 32], Arc<KeyRecord>>,
     key_hashes: HashMap<KeyId, [u8; 32]>,
     event_types: HashMap<(Option<TenantId>, String), Arc<EventTypeRecord>>,
+    gateway: gateway::Maps,
 }
 
 impl Maps {
@@ -96,6 +101,8 @@ struct Synced {
 
 /// Told of webhooks that another node has changed or removed.
 type Watcher = Box<dyn Fn(WebhookId) + Send + Sync>;
+/// Told of the gateway's objects that were put or removed, by whichever node.
+type ObjectWatcher = Box<dyn Fn(ObjectKind, Uuid) + Send + Sync>;
 
 /// All configuration of the deployment. Reads are a lock and a hash look-up.
 #[derive(Default)]
@@ -107,6 +114,7 @@ pub struct Catalog {
     /// Calls of [`Catalog::sync`] so far.
     asked: AtomicU64,
     watchers: RwLock<Vec<Watcher>>,
+    object_watchers: RwLock<Vec<ObjectWatcher>>,
 }
 
 impl fmt::Debug for Catalog {
@@ -161,6 +169,9 @@ impl Catalog {
         }
         for event_type in configuration.event_types {
             catalog.put_event_type(event_type);
+        }
+        for object in configuration.objects {
+            catalog.put_object(object);
         }
         catalog
     }
@@ -225,6 +236,7 @@ impl Catalog {
         changed.extend(gone.map(|id| Changed::Key(*id, None)));
         let gone = maps.event_types.keys().filter(|key| !now.event_types.contains_key(key));
         changed.extend(gone.map(|(tenant, name)| Changed::EventType(*tenant, name.clone(), None)));
+        changed.extend(maps.gateway.gone(&now.gateway).map(|(kind, id)| Changed::Object(kind, id, None)));
         let gone = maps.tenants.keys().filter(|id| !now.tenants.contains_key(id));
         changed.extend(gone.map(|id| Changed::Tenant(*id, None)));
         let gone = maps.partners.keys().filter(|id| !now.partners.contains_key(id));
@@ -246,6 +258,8 @@ impl Catalog {
             Changed::Key(id, None) => self.remove_key(id),
             Changed::EventType(.., Some(event_type)) => self.put_event_type(event_type),
             Changed::EventType(tenant, name, None) => self.remove_event_type(tenant, &name),
+            Changed::Object(.., Some(object)) => self.put_object(*object),
+            Changed::Object(kind, id, None) => self.remove_object(kind, id),
             Changed::Webhook(id, record) => {
                 let known = self.webhook(id);
                 let same = match (&known, &record) {
@@ -328,6 +342,9 @@ impl Catalog {
             maps.key_hashes.remove(&key);
         }
         maps.event_types.retain(|(owner, _), _| *owner != Some(id));
+        let gone = maps.gateway.remove_of(id);
+        drop(maps);
+        gone.into_iter().for_each(|(kind, object)| self.tell(kind, object));
         tenant.webhooks
     }
 
@@ -456,20 +473,24 @@ impl Catalog {
 
 /// A configuration as changes, what others refer to first.
 fn all_of(configuration: Configuration) -> impl Iterator<Item = Changed> {
-    let Configuration { version: _, partners, tenants, keys, event_types, webhooks } = configuration;
+    let Configuration { version: _, partners, tenants, keys, event_types, webhooks, objects } = configuration;
     let partners = partners.into_iter().map(|partner| Changed::Partner(partner.id, Some(partner)));
     let tenants = tenants.into_iter().map(|tenant| Changed::Tenant(tenant.id, Some(tenant)));
     let keys = keys.into_iter().map(|key| Changed::Key(key.id, Some(key)));
     let event_types = event_types.into_iter().map(|one| Changed::EventType(one.tenant_id, one.name.clone(), Some(one)));
     let webhooks = webhooks.into_iter().map(|webhook| Changed::Webhook(webhook.id, Some(Box::new(webhook))));
-    partners.chain(tenants).chain(keys).chain(event_types).chain(webhooks)
+    let objects = objects.into_iter().map(|one| Changed::Object(one.kind(), one.id(), Some(Box::new(one))));
+    partners.chain(tenants).chain(keys).chain(event_types).chain(webhooks).chain(objects)
 }
 
 impl Webhook {
-    /// Whether an event of this type is fanned out to it (before its filter).
+    /// Whether an event of this type is fanned out to it (before its filter). To gateway webhooks, none is.
     pub fn wants(&self, event_type: &str) -> bool {
         let spec = &self.record.spec;
-        self.record.status != WebhookStatus::Disabled && !spec.url.is_empty() && spec.events.matches(event_type)
+        self.record.status != WebhookStatus::Disabled
+            && !spec.url.is_empty()
+            && spec.gateway.is_none()
+            && spec.events.matches(event_type)
     }
 
     /// Whether a new delivery may wait in memory.

@@ -1,6 +1,7 @@
 //! The command line: one module a command. Each says what it did on standard output and what went wrong on standard
 //! error, with an exit code that a script can go by ([`failure::Kind`]).
 
+mod admin;
 mod audit;
 mod client;
 mod configuration;
@@ -13,6 +14,8 @@ mod failure;
 mod keys;
 mod listen;
 mod migrate;
+mod outbox;
+mod portal;
 mod replay;
 mod serve;
 mod signatures;
@@ -78,6 +81,15 @@ enum Command {
     /// Export the audit log, and check that nobody has changed it.
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Have changes in a client's PostgreSQL become events.
+    #[command(subcommand)]
+    Outbox(outbox::Command),
+    /// Make links into the customers' portal.
+    #[command(subcommand)]
+    Portal(portal::Command),
+    /// Get back in when nobody can log in any more.
+    #[command(subcommand)]
+    Admin(admin::Command),
     /// Bring the store of a stopped server to this version's form.
     Migrate(migrate::Migrate),
     /// Check configuration, store, disk, clock, names, certificates and server.
@@ -122,6 +134,9 @@ async fn run(command: Command, terminal: &mut Terminal) -> Result<(), Failure> {
         Command::Tenants(command) => tenants::run(command, terminal).await,
         Command::Keys(command) => keys::run(command, terminal).await,
         Command::Audit(command) => audit::run(command, terminal).await,
+        Command::Outbox(command) => outbox::run(command, terminal).await,
+        Command::Portal(command) => portal::run(command, terminal).await,
+        Command::Admin(command) => admin::run(command, terminal).await,
         Command::Config(command) => configuration::run(command, terminal),
         Command::Completions { shell } => completions(shell, terminal),
     }

@@ -5,10 +5,13 @@
 //! with the name of the switch, where its value came from and the value itself (secrets masked).
 
 mod flags;
+mod gateway;
 mod issuers;
 mod keys;
 mod load;
+mod oidc;
 mod parse;
+mod portal;
 mod report;
 mod settings;
 
@@ -27,9 +30,13 @@ use crate::sealing::MasterKey;
 use crate::store::postgres;
 
 pub use flags::ConfigFlags;
+pub use gateway::{GatewayOptions, HostRule};
 pub use issuers::{JwtIssuer, KeySource, read_key_set};
 pub use keys::{ADMIN_KEY_FILE, MASTER_KEY_FILE, permission_problem, replace_master_key};
 pub use load::{ConfigError, Loaded, Origin, Problem, Sources, client_variable, variable};
+pub use oidc::OidcOptions;
+pub(crate) use portal::is_loopback;
+pub use portal::{Logo, PortalOptions};
 pub use report::{markdown, sample};
 pub use settings::{SETTINGS, Setting};
 
@@ -64,8 +71,14 @@ pub struct Config {
     pub jwt_audience: String,
     /// How long our own tokens live.
     pub token_lifetime: Duration,
+    /// Whether the console is served.
+    pub console: bool,
+    /// The identity provider by which people log in; `None`: none.
+    pub oidc: Option<OidcOptions>,
+    pub portal: PortalOptions,
     /// Threads that own lanes and connections.
     pub dispatch_threads: usize,
+    pub gateway: GatewayOptions,
     pub log: LogOptions,
     /// Where traces go, as an OTLP/HTTP base address; `None`: nowhere, at no cost.
     pub otlp_endpoint: Option<Url>,
@@ -135,7 +148,11 @@ impl Checked {
             jwt_issuers: Vec::new(),
             jwt_audience: String::new(),
             token_lifetime: Duration::ZERO,
+            console: true,
+            oidc: None,
+            portal: PortalOptions::default(),
             dispatch_threads: 0,
+            gateway: GatewayOptions::default(),
             log: LogOptions { filter: String::new(), format: LogFormat::Auto },
             otlp_endpoint: None,
         };
@@ -192,6 +209,23 @@ impl Checked {
         }
     }
 
+    /// Changes the identity provider; without one there is nothing to change.
+    fn with_oidc(&mut self, change: impl FnOnce(&mut OidcOptions)) {
+        if let Some(oidc) = &mut self.config.oidc {
+            change(oidc);
+        }
+    }
+
+    /// The identity provider by which people log in, and how we are reached.
+    pub fn oidc(&self) -> Option<(&OidcOptions, Option<&Url>)> {
+        self.config.oidc.as_ref().map(|oidc| (oidc, self.config.public_url.as_ref()))
+    }
+
+    /// The customers' portal, and how we are reached.
+    pub fn portal(&self) -> (&PortalOptions, Option<&Url>) {
+        (&self.config.portal, self.config.public_url.as_ref())
+    }
+
     /// The database that several nodes share; `None`: the embedded store.
     pub fn store(&self) -> Option<&postgres::Settings> {
         self.config.store.as_ref()
@@ -200,6 +234,21 @@ impl Checked {
     /// Whether the master key is set, rather than in a file or still to be made.
     pub fn has_master_key(&self) -> bool {
         self.master_key.is_some()
+    }
+
+    /// The master key that is set, or that is in its file already.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn existing_master_key(&self) -> Result<Option<MasterKey>> {
+        match &self.master_key {
+            Some(key) => Ok(Some(key.clone())),
+            None => keys::existing_master_key(&self.config.data),
+        }
+    }
+
+    pub fn gateway(&self) -> &GatewayOptions {
+        &self.config.gateway
     }
 
     pub fn data(&self) -> &std::path::Path {

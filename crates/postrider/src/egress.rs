@@ -1,6 +1,6 @@
 //! The one way out: every outbound request passes the egress policy here, at connect, on the address that is dialled.
 //!
-//! [`Client`] sends one POST and tells what came of it, or fetches one small document ([`Client::fetch`]). It guarantees that
+//! [`Client`] sends one request and tells what came of it, or fetches one small document ([`Client::fetch`]). It guarantees that
 //! - only addresses that [`EgressPolicy::check_address`] lets through are dialled, and those exactly: the vetted
 //!   address goes to the socket, there is no second look-up, and a redirect is a reply like any other;
 //! - every request ends by its deadline, reply body included, and a reply costs bounded memory;
@@ -20,6 +20,7 @@ mod connect;
 mod connection;
 mod failure;
 mod fetch;
+mod forward;
 mod pool;
 mod proxy;
 mod reply;
@@ -39,7 +40,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use parking_lot::Mutex;
 use postrider_core::delivery::{AttemptError, Response};
 use postrider_core::egress_policy::EgressPolicy;
@@ -50,6 +51,7 @@ use tokio::time::{Instant, timeout_at};
 use url::{Position, Url};
 
 pub use self::fetch::Fetch;
+pub use self::forward::{Forward, Forwarded};
 pub use self::proxy::Proxy;
 pub use self::resolve::{Resolve, ResolveError, SystemResolver};
 pub use self::tls::client_config;
@@ -58,13 +60,14 @@ use self::connection::{Connection, Trouble};
 use self::failure::Stage;
 use self::pool::Pool;
 
-/// One request to one endpoint. Always a POST.
+/// One request to one endpoint.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub webhook_id: WebhookId,
     pub delivery_id: DeliveryId,
     /// 1-based.
     pub attempt: u32,
+    pub method: Method,
     pub url: Arc<Url>,
     pub headers: HeaderMap,
     pub body: Bytes,
@@ -289,7 +292,8 @@ impl Client {
         progress.shared = connection.shared_id();
         let absolute = self.proxy_resolves(&request.url);
         let proxy = if absolute { self.settings.proxy.as_ref() } else { None };
-        let message = connection.message(&request.url, request.body.clone(), headers, proxy)?;
+        let message =
+            connection.message((request.method.clone(), &request.url), request.body.clone(), headers, proxy)?;
         let (head, mut body) = connection.send(message).await?.into_parts();
         let reply = progress.reply.insert(reply::Reply::from_head(&head)?);
         progress.stage = Stage::Reading;

@@ -1,5 +1,6 @@
 //! Postrider: the webhook platform in one binary. `ARCHITECTURE.md` is the map of this crate.
 
+pub mod accounts;
 pub mod ambient;
 pub mod api;
 pub mod app;
@@ -7,12 +8,16 @@ pub mod auth;
 pub mod catalog;
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod egress;
 pub mod event_schema;
+pub mod gateway;
+pub mod health;
 pub mod inbound;
 pub mod lifecycle;
 pub mod listeners;
 pub mod pipeline;
+pub mod portal;
 pub mod registry;
 pub mod schemas;
 pub mod sealing;

@@ -41,7 +41,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
 /// # Errors
 /// The store could not be closed properly.
 pub async fn run(app: Arc<App>, listener: TcpListener) -> Result<()> {
-    let router = crate::api::router(app.clone());
+    let router = crate::api::router(app.clone()).merge(crate::console::router(app.clone()));
     let limits =
         ServeLimits { requests_grace: REQUESTS_GRACE_MAX.min(app.config.shutdown_grace / 2), ..ServeLimits::default() };
     let since_stop = serve(listener, router, limits, app.stopping.clone()).await;
@@ -49,10 +49,17 @@ pub async fn run(app: Arc<App>, listener: TcpListener) -> Result<()> {
     stop(app, grace).await
 }
 
+/// How long the last uses of keys and calls of public routes may take to be written.
+const GATEWAY_GRACE: Duration = Duration::from_secs(2);
+
 /// Ends the pipeline and closes the store.
 async fn stop(app: Arc<App>, grace: Duration) -> Result<()> {
     let started = Instant::now();
     app.engine.clone().shutdown(grace).await;
+    let written = tokio::time::timeout(GATEWAY_GRACE, app.gateway.shutdown()).await;
+    if written.is_err() {
+        tracing::warn!("what the gateway had counted and logged could not be written in time");
+    }
     app.store.close().await.context("the store could not be closed")?;
     tracing::info!(elapsed_ms = started.elapsed().as_millis() as u64, "stopped");
     Ok(())

@@ -1,15 +1,17 @@
 //! The engine: accept → fan out → dispatch → attempt → record, beside replay and chores.
 //!
 //! Surfaces call [`Engine`] and nothing below it. The files in order of an event's life: [`publish`] and [`receive`],
-//! [`admission`] (what tenants' settings ask of an event), [`fanout`], [`ingest`], [`dispatch`] (with [`lane`], [`pace`],
+//! [`gateway`] (firings), [`admission`] (what tenants' settings ask of an event), [`fanout`], [`ingest`], [`dispatch`] (with [`lane`], [`pace`],
 //! [`target`]; [`shard`] is the thread around it), [`attempt`], [`record`]; [`replay`] and [`chores`] run beside them,
-//! [`system`] tells tenants of their webhooks, and [`peers`] listens to other nodes on the same store.
+//! [`browse`] looks at history, [`system`] tells tenants of their webhooks, and [`peers`] listens to other nodes on the same store.
 
 mod admission;
 mod attempt;
+mod browse;
 mod chores;
 mod dispatch;
 mod fanout;
+mod gateway;
 mod ingest;
 mod lane;
 mod pace;
@@ -45,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 use self::admission::Admission;
 use self::chores::Chores;
 use self::dispatch::{Dispatcher, Prepared};
+use self::gateway::Preparation;
 use self::ingest::{Committer, Routed};
 use self::peers::Peers;
 use self::replay::Replayer;
@@ -60,6 +63,7 @@ use crate::store::{
     ReplaySelect, ReplayStatus, Retried, Scope, Source, Store,
 };
 
+pub use self::gateway::{FiredAs, Firing, Lookups, NoLookups};
 pub use self::publish::{Publish, PublishError, Published};
 pub use self::receive::{Receive, Received};
 pub use self::target::{receiver_purpose, secrets_purpose};
@@ -94,6 +98,8 @@ pub struct Parts {
     /// Makes the client of one dispatch thread.
     pub client: Box<dyn Fn() -> Arc<dyn Transport> + Send + Sync>,
     pub policy: EgressPolicy,
+    /// Reads what templates need of the clients' databases.
+    pub lookups: Arc<dyn Lookups>,
     pub options: Options,
 }
 
@@ -117,6 +123,10 @@ pub struct Options {
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_POLL: Duration = Duration::from_millis(20);
 
+/// How long whoever has asked for a test waits for its outcome to be recorded, and how often that is looked for.
+const RECORDED_WITHIN: Duration = Duration::from_secs(1);
+const RECORDED_POLL: Duration = Duration::from_millis(4);
+
 /// At least so long the last outcomes may take to be recorded at shutdown.
 const RECORD_GRACE: Duration = Duration::from_secs(2);
 
@@ -133,6 +143,7 @@ pub struct Engine {
     replayer: Replayer,
     admission: Admission,
     system: SystemEvents,
+    preparation: Preparation,
     /// Set when the process is shutting down.
     stop: CancellationToken,
     running: Mutex<Option<Running>>,
@@ -152,13 +163,15 @@ impl Engine {
     /// # Errors
     /// The store's, from [`Store::begin`]; or no thread could be started.
     pub async fn start(parts: Parts) -> store::Result<Arc<Engine>> {
-        let Parts { store, catalog, ambient, sealer, listeners, client, policy, options } = parts;
+        let Parts { store, catalog, ambient, sealer, listeners, client, policy, lookups, options } = parts;
         // Taken before the session begins, so that nothing is missed.
         let signals = store.signals();
         let begun = store.begin(ambient.now()).await?;
         let stop = CancellationToken::new();
         let threads = options.dispatch_threads.max(1);
         let (shards, inboxes) = Shards::new(threads);
+        let runtime = tokio::runtime::Handle::current();
+        let preparation = Preparation { store: store.clone(), lookups, runtime };
         let held_bytes = Arc::new(AtomicUsize::new(0));
         let (records, recorded) = mpsc::unbounded_channel();
         let (chores, chore_queue) = mpsc::unbounded_channel();
@@ -170,8 +183,10 @@ impl Engine {
                 store: store.clone(),
                 ambient: ambient.clone(),
                 lease: store.lease(),
+                term: store.lease().term(),
                 client: client(),
                 listeners: listeners.clone(),
+                preparation: preparation.clone(),
                 records: records.clone(),
                 chores: chores.clone(),
                 dispatcher: Dispatcher::new(prepare, held_bytes.clone(), threads),
@@ -194,8 +209,13 @@ impl Engine {
         system.read_all().await;
         let catching_up = system.clone();
         tokio::spawn(async move { catching_up.catch_up().await });
-        let committer =
-            Committer { store: store.clone(), ambient: ambient.clone(), shards: shards.clone(), held_bytes };
+        let committer = Committer {
+            store: store.clone(),
+            ambient: ambient.clone(),
+            lease: store.lease(),
+            shards: shards.clone(),
+            held_bytes,
+        };
         let recorder = record::run(store.clone(), ambient.clone(), shards.clone(), system.clone(), recorded);
         let running = Running {
             committer: tokio::spawn(committer.run(requests, stop.clone())),
@@ -248,6 +268,7 @@ impl Engine {
             replayer,
             admission,
             system,
+            preparation,
             stop,
             running,
         }))
@@ -265,8 +286,8 @@ impl Engine {
         Ok(accepted.await.map_err(|_| PublishError::ShuttingDown)??)
     }
 
-    /// Sends a synthetic event to one webhook now, once, and waits for the outcome. Works on paused and disabled
-    /// webhooks too.
+    /// Sends a synthetic event to one webhook now, once, and waits for the outcome, which can be read by then unless the
+    /// store is away. Works on paused and disabled webhooks too.
     ///
     /// # Errors
     /// As [`Engine::publish`]; [`PublishError::UnknownTenant`] when the webhook is gone.
@@ -300,7 +321,18 @@ impl Engine {
             return Err(store::Error::Other(anyhow::anyhow!("a test event has no idempotency key")).into());
         };
         let attempt = outcome.await.map_err(|_| PublishError::ShuttingDown)?;
+        // One that takes outcomes only later must not keep the caller from this one.
+        let _ = tokio::time::timeout(RECORDED_WITHIN, self.recorded(*first_delivery)).await;
         Ok(TestReport { delivery_id: *first_delivery, event_id: *id, attempt })
+    }
+
+    /// Until a delivery is no longer pending, or cannot be read.
+    async fn recorded(&self, delivery: DeliveryId) {
+        while let Ok(Some(record)) = self.store.delivery(Scope::Platform, delivery).await
+            && record.status == DeliveryStatus::Pending
+        {
+            tokio::time::sleep(RECORDED_POLL).await;
+        }
     }
 
     /// Tries a delivery now; what is done is audited with it.
@@ -386,14 +418,19 @@ impl Engine {
         let body = &found.event;
         let webhooks = match (webhooks, self.catalog.tenant(body.tenant_id)) {
             (Some(chosen), _) => chosen,
+            (None, _) if body.source == Source::Gateway => {
+                body.external_id.as_deref().and_then(store::fired_webhook).into_iter().collect()
+            }
             (None, Some(tenant)) => {
                 let wanting = fanout::subscribed(&tenant, &body.event_type, &body.data);
                 wanting.iter().map(|webhook| webhook.record.id).collect()
             }
             (None, None) => Vec::new(),
         };
-        let open: Vec<WebhookId> =
-            webhooks.into_iter().filter(|id| takes_deliveries(&self.catalog, body.tenant_id, *id)).collect();
+        let takes = |id: &WebhookId| {
+            takes_deliveries(&self.catalog, body.tenant_id, *id) && gateway::is_for(&self.catalog, body, *id)
+        };
+        let open: Vec<WebhookId> = webhooks.into_iter().filter(takes).collect();
         let after = serde_json::json!({ "webhooks": open });
         let entry = self.audit(("event.replayed", event.to_string()), body.tenant_id, actor, Some(after));
         let queued = self.store.replay_event(scope, event, open.clone(), self.ambient.now(), Some(entry)).await?;
@@ -480,8 +517,8 @@ impl Engine {
     }
 
     /// The request of an attempt of this delivery as it is, or was, sent at `at`: rendered and signed anew from what is
-    /// stored. `None` when the webhook is gone or its URL is refused now.
-    pub fn rendered(
+    /// stored, and from what the client's database says now. `None` when the webhook is gone or its URL is refused now.
+    pub async fn rendered(
         &self,
         delivery: &DeliveryRecord,
         event: &EventRecord,
@@ -498,7 +535,14 @@ impl Engine {
             replay_id: delivery.replay_id,
             progress: postrider_core::delivery::Progress { attempts: attempt.saturating_sub(1), ..Default::default() },
         };
-        attempt::request(&target, &job, at).ok()
+        let found = match &target.gateway {
+            None => Default::default(),
+            Some(gateway) => {
+                let context = serde_json::from_slice(&job.event.data).unwrap_or_default();
+                self.preparation.look_up(gateway, &target.record, &context).await
+            }
+        };
+        attempt::request(&target, &job, &found, at).ok()
     }
 
     /// Tells the tenant that a webhook was disabled, if that is what the audit entry of a change says.

@@ -6,15 +6,25 @@
 //! fall behind the store because somebody hung up.
 
 pub mod catalogues;
+pub mod clients;
 pub mod compatibility;
 pub mod event_types;
+pub mod gateway_keys;
+pub mod gateway_webhooks;
 pub mod keys;
 mod patch;
+pub mod public_routes;
+pub mod replays;
+pub mod tenant_hostnames;
 pub mod tenants;
+pub mod users;
 pub mod webhooks;
+
+use std::time::Duration;
 
 use postrider_core::ids::{AuditId, TenantId};
 use postrider_core::limits::NAME_CHARS_MAX;
+use postrider_core::time::UnixMs;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -58,6 +68,12 @@ impl Rejection {
     pub(crate) fn invalid(param: impl Into<String>, message: impl Into<String>) -> Rejection {
         Rejection::Invalid { param: param.into(), message: message.into() }
     }
+}
+
+/// When something that was changed at `before` is changed again: never at the same time, since who keeps what he has made of
+/// it goes by that.
+pub(crate) fn changed_again(app: &App, before: UnixMs) -> UnixMs {
+    app.ambient.now().max(before + Duration::from_millis(1))
 }
 
 /// An audit entry of now. `before` and `after` are views that hold no secret.

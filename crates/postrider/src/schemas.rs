@@ -35,8 +35,10 @@ names! {
     FinalStatus: Succeeded = "succeeded", Failed = "failed", Canceled = "canceled";
     /// Why a delivery exists.
     Trigger: Event = "event", Retry = "retry", Replay = "replay", Test = "test";
-    /// Where an event came from. `partner`: in a partner's stream, from one of its tenants; `system`: Postrider's own.
-    Source: Api = "api", Test = "test", Received = "received", Partner = "partner", System = "system";
+    /// Where an event came from. `partner`: in a partner's stream, from one of its tenants; `system`: Postrider's own;
+    /// `gateway`: an operation at the data gateway.
+    Source: Api = "api", Test = "test", Received = "received", Partner = "partner", System = "system",
+        Gateway = "gateway";
     /// What becomes of events that do not fit the schema of their type: nothing is checked; accepted with `warnings`;
     /// refused.
     Validation: Off = "off", Warn = "warn", Enforce = "enforce";

@@ -27,7 +27,7 @@ const VERSION: u8 = 1;
 const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
 /// Name of the setting that holds the wrapped data key, and the purpose it is sealed for.
-const DATA_KEY: &str = "data_key";
+pub(crate) const DATA_KEY: &str = "data_key";
 
 /// The operator's key: 32 bytes, and where they came from, so that an error can name it.
 #[derive(Clone)]
@@ -133,7 +133,11 @@ impl Sealer {
         Sealer::unwrap_data_key(&kept, master, ambient)
     }
 
-    fn unwrap_data_key(wrapped: &[u8], master: &MasterKey, ambient: Arc<dyn Ambient>) -> Result<Sealer> {
+    /// The sealer of a store whose wrapped data key this is.
+    ///
+    /// # Errors
+    /// The master key is not its own.
+    pub(crate) fn unwrap_data_key(wrapped: &[u8], master: &MasterKey, ambient: Arc<dyn Ambient>) -> Result<Sealer> {
         let wrapping = Sealer::with_data_key(*master.bytes, ambient.clone());
         let data_key = wrapping.open(DATA_KEY, wrapped).map_err(|_| {
             anyhow!(

@@ -39,6 +39,7 @@ use async_trait::async_trait;
 use postrider_core::ids::{DeliveryId, EventId, KeyId, PartnerId, ReplayId, TenantId, WebhookId};
 use postrider_core::time::UnixMs;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 pub use lease::Lease;
 pub use model::*;
@@ -80,6 +81,14 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// Processes that use it now, this one included, as far as is known.
     fn nodes(&self) -> usize {
         1
+    }
+
+    /// The version of its schema.
+    fn schema(&self) -> u32;
+
+    /// The processes that use it, as they show themselves; empty: this one alone.
+    async fn living(&self) -> Result<Vec<LivingNode>> {
+        Ok(Vec::new())
     }
 
     /// What other nodes bring about; the receiver is given out once. `None`: there are no other nodes.
@@ -186,6 +195,8 @@ pub trait Store: Send + Sync + Debug + 'static {
 
     /// How many deliveries or events a bulk replay matches.
     async fn replay_count(&self, select: &ReplaySelect) -> Result<u64>;
+    /// The same, but looks at no more than `rows_max` deliveries or events: takes the same time however many there are.
+    async fn replay_count_some(&self, select: &ReplaySelect, rows_max: usize) -> Result<SomeMatches>;
     async fn replay_create(&self, replay: ReplayRecord, audit: AuditEntry) -> Result<()>;
     async fn replay_get(&self, scope: Scope, id: ReplayId) -> Result<Option<ReplayRecord>>;
     async fn replay_list(&self, scope: Scope, page: Page) -> Result<Listed<ReplayRecord>>;
@@ -222,6 +233,17 @@ pub trait Store: Send + Sync + Debug + 'static {
     async fn attempts(&self, id: DeliveryId) -> Result<Vec<postrider_core::delivery::Attempt>>;
     /// Exact counts and latency histograms by time bucket, from rollups, never from history.
     async fn stats(&self, query: StatsQuery) -> Result<Stats>;
+    /// What each of these webhooks did in `since..until`, from rollups, in the given order; zeros for one that is not the
+    /// tenant's.
+    async fn webhook_totals(
+        &self,
+        tenant: TenantId,
+        webhooks: &[WebhookId],
+        since: UnixMs,
+        until: UnixMs,
+    ) -> Result<Vec<WebhookTotals>>;
+    /// A cheap question, for whoever waits for something to happen.
+    async fn pulse(&self, tenant: TenantId) -> Result<Pulse>;
     async fn health(&self, webhooks: &[WebhookId]) -> Result<Vec<WebhookHealth>>;
 
     // ---- received requests -------------------------------------------------------------------------------------
@@ -253,7 +275,7 @@ pub trait Store: Send + Sync + Debug + 'static {
     async fn partner(&self, id: PartnerId) -> Result<Option<PartnerRecord>>;
     /// Inserts or replaces. [`Error::Conflict`] when the external id is another tenant's.
     async fn put_tenant(&self, tenant: TenantRecord, audit: AuditEntry) -> Result<()>;
-    /// Deletes the tenant with its webhooks, keys, event types, replays and (up to 10,000) parked deliveries; what is
+    /// Deletes the tenant with its webhooks, keys, event types, objects, replays and (up to 10,000) parked deliveries; what is
     /// left of these is for [`Store::cancel_pending`], and history goes with retention.
     async fn delete_tenant(&self, id: TenantId, audit: AuditEntry) -> Result<bool>;
     async fn put_key(&self, key: KeyRecord, audit: AuditEntry) -> Result<()>;
@@ -263,11 +285,56 @@ pub trait Store: Send + Sync + Debug + 'static {
     async fn put_webhook(&self, webhook: WebhookRecord, audit: AuditEntry) -> Result<()>;
     /// Deletes the webhook; its pending deliveries are left for [`Store::cancel_pending`].
     async fn delete_webhook(&self, id: WebhookId, audit: AuditEntry) -> Result<bool>;
+    /// Inserts or replaces. [`Error::Conflict`] when its name is another's of its kind.
+    async fn put_object(&self, object: Object, audit: AuditEntry) -> Result<()>;
+    /// Deletes it, with what was counted of it.
+    async fn delete_object(&self, kind: ObjectKind, id: Uuid, audit: AuditEntry) -> Result<bool>;
     async fn audit_log(&self, query: AuditQuery) -> Result<Listed<AuditRecord>>;
     /// The log from the entry after `after` on, oldest first, at most `limit`.
     async fn audit_chain(&self, after: i64, limit: usize) -> Result<Vec<AuditRecord>>;
     /// Appends an entry that belongs to no other change.
     async fn audit(&self, entry: AuditEntry) -> Result<()>;
+
+    // ---- the data gateway ----------------------------------------------------------------------------------------
+
+    /// Whether the delivery may be sent: at most `max` are, within any window. Exact among all nodes, and the same answer
+    /// for the same delivery while it counts.
+    async fn claim_fire(&self, fire: Fire, at: UnixMs) -> Result<bool>;
+    /// Adds to what is known of each key's use.
+    async fn gateway_usage_add(&self, uses: Vec<KeyUse>) -> Result<()>;
+    /// The use of every key that was ever used.
+    async fn gateway_usage(&self) -> Result<Vec<KeyUse>>;
+    /// Appends calls of public routes, all or none; they are kept as long as history.
+    async fn route_log_append(&self, calls: Vec<RouteCall>, now: UnixMs) -> Result<()>;
+    /// As all lists with filters, may end a page early.
+    async fn route_log(&self, query: RouteLogQuery) -> Result<Listed<RouteCallRecord>>;
+
+    // ---- sessions and links for one use ----------------------------------------------------------------------------
+
+    // What has ended is neither found nor listed, though it is removed only by a sweep.
+
+    /// Inserts it. An owner has at most 50 sessions: the oldest ends for a new one.
+    async fn put_session(&self, session: SessionRecord, audit: Option<AuditEntry>) -> Result<()>;
+    /// Replaces what is known of a session; `false`: it has been ended meanwhile, and stays so.
+    async fn renew_session(&self, session: SessionRecord) -> Result<bool>;
+    async fn find_session(&self, hash: [u8; 32], now: UnixMs) -> Result<Option<SessionRecord>>;
+    /// Newest first.
+    async fn sessions(&self, owner: Uuid, now: UnixMs) -> Result<Vec<SessionRecord>>;
+    /// How many have ended; where none has, nothing is audited.
+    async fn end_sessions(&self, owner: Uuid, which: Ending, audit: Option<AuditEntry>) -> Result<usize>;
+    /// Inserts it instead of its owner's other one of that kind; of the portal's an owner has at most 1,000: the one that
+    /// would end first goes for a new one.
+    async fn put_link(&self, link: LinkRecord, audit: Option<AuditEntry>) -> Result<()>;
+    /// Only looks.
+    async fn link(&self, hash: [u8; 32], now: UnixMs) -> Result<Option<LinkRecord>>;
+    /// By what it is named where its token is not known.
+    async fn link_by_id(&self, kind: LinkKind, id: Uuid, now: UnixMs) -> Result<Option<LinkRecord>>;
+    /// An owner's of that kind that wait to be used, in no order.
+    async fn links(&self, owner: Uuid, kind: LinkKind, now: UnixMs) -> Result<Vec<LinkRecord>>;
+    /// Uses it up, or revokes it: of all that ask at once, one gets it, and only that is audited.
+    async fn take_link(&self, hash: [u8; 32], now: UnixMs, audit: Option<AuditEntry>) -> Result<Option<LinkRecord>>;
+    /// Removes all of an owner's.
+    async fn drop_links(&self, owner: Uuid) -> Result<()>;
 
     // ---- idempotent replies --------------------------------------------------------------------------------------
 

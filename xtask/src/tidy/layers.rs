@@ -9,7 +9,7 @@ struct Never {
     reason: &'static str,
 }
 
-const NEVER: [Never; 13] = [
+const NEVER: [Never; 18] = [
     Never { place: "store", word: "crate::pipeline", reason: "the store never calls up" },
     Never { place: "store", word: "crate::api", reason: "the store never calls up" },
     Never { place: "store", word: "crate::app", reason: "the store never calls up" },
@@ -23,6 +23,11 @@ const NEVER: [Never; 13] = [
     Never { place: "auth", word: "store::sqlite", reason: "only app names a concrete store" },
     Never { place: "registry", word: "store::sqlite", reason: "only app names a concrete store" },
     Never { place: "api", word: "crate::cli", reason: "surfaces never call up" },
+    Never { place: "portal", word: "crate::console", reason: "the portal's sessions know no pages" },
+    Never { place: "portal", word: "crate::api", reason: "the portal's sessions know no surface" },
+    Never { place: "console", word: "crate::cli", reason: "surfaces never call up" },
+    Never { place: "console", word: "crate::api", reason: "surfaces do not call each other" },
+    Never { place: "console", word: "store::sqlite", reason: "only app names a concrete store" },
 ];
 
 const PRODUCT: &str = "crates/postrider/src/";

@@ -19,7 +19,7 @@ const SLEEP_MIN: Duration = Duration::from_micros(100);
 
 /// The thread that releases ticks; dropping it ends it and everybody's waiting.
 #[derive(Debug)]
-pub(super) struct Pacer {
+pub(crate) struct Pacer {
     due: Arc<Semaphore>,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -29,7 +29,7 @@ pub(super) struct Pacer {
 
 /// A share in the ticks of a pacer.
 #[derive(Clone, Debug)]
-pub(super) struct Ticks {
+pub(crate) struct Ticks {
     due: Arc<Semaphore>,
     schedule: Schedule,
     taken: Rc<Cell<u64>>,
@@ -57,7 +57,7 @@ impl Schedule {
 }
 
 impl Pacer {
-    pub(super) fn start(per_second: f64) -> Pacer {
+    pub(crate) fn start(per_second: f64) -> Pacer {
         let schedule = Schedule { start_ns: clock::now_ns(), interval_ns: 1e9 / per_second };
         let due = Arc::new(Semaphore::new(0));
         let over = Arc::new(AtomicBool::new(false));
@@ -68,7 +68,7 @@ impl Pacer {
         Pacer { due, over, thread: Some(thread), schedule, taken: Rc::default() }
     }
 
-    pub(super) fn ticks(&self) -> Ticks {
+    pub(crate) fn ticks(&self) -> Ticks {
         Ticks { due: Arc::clone(&self.due), schedule: self.schedule, taken: Rc::clone(&self.taken) }
     }
 }
@@ -86,7 +86,7 @@ impl Drop for Pacer {
 
 impl Ticks {
     /// The instant of the next tick, once that has come; nothing when the pacer is gone.
-    pub(super) async fn next(&self) -> Option<u64> {
+    pub(crate) async fn next(&self) -> Option<u64> {
         self.due.acquire().await.ok()?.forget();
         Some(self.schedule.instant_ns(self.taken.replace(self.taken.get() + 1)))
     }

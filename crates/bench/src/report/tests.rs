@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ceilings::Ceiling;
+use crate::gateway::{Bare, Gateway, Operation, Refused, Wrong};
 use crate::latency::Summary;
 use crate::machine::Machine;
 use crate::scenario::{Ceilings, Comparison};
@@ -69,6 +70,7 @@ fn results(measurements: Vec<Measurement>) -> Results {
         comparisons,
         pending: None,
         reads: None,
+        gateway: None,
         broken_off: Vec::new(),
     }
 }
@@ -139,6 +141,58 @@ fn the_document_is_the_method_and_well_formed_tables() {
     let columns = |line: &str| line.matches('|').count();
     assert_eq!(columns(tables[0]), columns(tables[2]), "{}", tables.join("\n"));
     assert!(tables[0].starts_with("| scenario |"));
+}
+
+fn gateway(statements: usize, wrong: u64) -> Gateway {
+    let answer = Summary { count: 1_000, p50_ms: 1.5, p99_ms: 7.25, max_ms: 40.0 };
+    let bare = |connections, per_second| Bare { connections, per_second, answer };
+    let operation = Operation {
+        what: "PostgreSQL: fetch by key".to_owned(),
+        per_second: 7_000.0,
+        answer,
+        server_cpu_us: 59.4,
+        database_cpu_us: Some(54.0),
+        bare: bare(5, 14_000.0),
+        bare_most: Some(bare(64, 28_000.0)),
+        wrong: Wrong { count: wrong, first: Some("fetch by key: 503 {}".to_owned()) },
+    };
+    let refused = Refused {
+        asked_per_second: 10_000.0,
+        per_second: 9_999.6,
+        answer,
+        server_cpu_us: 57.0,
+        kinds: vec![("unknown column", 33_333), ("no such route", 33_333)],
+        wrong: Wrong::default(),
+        statements,
+        connections: 0,
+    };
+    Gateway { callers: 64, database_connections: 5, operations: vec![operation], refused }
+}
+
+#[test]
+fn an_operation_is_held_against_the_bare_driver() {
+    let told = text(&Results { gateway: Some(gateway(0, 0)), ..results(vec![]) });
+    let row = "| PostgreSQL: fetch by key | 7,000 | 1.50 | 7.25 | 14,000 | 1.50 | 7.25 | 50 % | 25 % | 59 | 54 |";
+    assert!(told.contains(row), "{told}");
+    assert!(told.contains("10,000/s of 10,000/s asked (33,333 unknown column, 33,333 no such route)"), "{told}");
+    assert!(told.contains("database meanwhile: 0 connections, 0 statements."), "{told}");
+}
+
+#[test]
+fn a_refused_call_that_reaches_the_database_and_a_wrong_answer_make_the_run_unsound() {
+    let with = |gateway| Results { gateway: Some(gateway), ..results(vec![]) };
+    assert!(with(gateway(0, 0)).sound());
+    for (unsound, why) in [
+        (gateway(1, 0), "gateway: refused calls made 0 connections and 1 statements at the client's database"),
+        (
+            gateway(0, 2),
+            "gateway, PostgreSQL: fetch by key: 2 answers were others than expected (first: fetch by key: 503 {})",
+        ),
+    ] {
+        let results = with(unsound);
+        assert!(!results.sound());
+        assert!(document(&results).contains(&format!("**This run failed:** {why}")), "{}", document(&results));
+    }
 }
 
 #[test]

@@ -49,7 +49,8 @@ impl WebhookSpec {
         }
         Subscriptions::parse(&self.events.0)
             .map_err(|error| InvalidField::new("events", format!("are wrong: {error}")))?;
-        check_headers(self.dialect, &self.headers)?;
+        let set_by = |name: &str| self.dialect.sets_header(name).then_some(self.dialect);
+        check_headers("headers", set_by, &self.headers)?;
         self.check_pace()?;
         if let Some(policy) = &self.retry {
             retry::check_policy(self.dialect, policy)?;
@@ -59,6 +60,12 @@ impl WebhookSpec {
         }
         if let Some(receiver) = &self.receiver {
             receiver.check()?;
+        }
+        if let Some(gateway) = &self.gateway {
+            gateway.check()?;
+            if self.dialect != Dialect::Athena {
+                return wrong("dialect", "must be athena for a gateway webhook");
+            }
         }
         let metadata = serde_json::to_vec(&self.metadata).map_or(usize::MAX, |json| json.len());
         if metadata > limits::METADATA_BYTES_MAX {
@@ -223,13 +230,18 @@ const RESERVED_HEADERS: [&str; 16] = [
     "upgrade",
 ];
 
-fn check_headers(dialect: Dialect, headers: &BTreeMap<String, String>) -> Checked {
+/// `of`: the field that the headers are; `set_by`: the dialect that sets a header itself.
+pub(crate) fn check_headers(
+    of: &str,
+    set_by: impl Fn(&str) -> Option<Dialect>,
+    headers: &BTreeMap<String, String>,
+) -> Checked {
     if headers.len() > limits::CUSTOM_HEADERS_MAX {
-        return wrong("headers", format!("has more than {} entries", limits::CUSTOM_HEADERS_MAX));
+        return wrong(of, format!("has more than {} entries", limits::CUSTOM_HEADERS_MAX));
     }
     let mut seen: Vec<String> = Vec::with_capacity(headers.len());
     for (name, value) in headers {
-        let field = format!("headers.{}", shown(name));
+        let field = format!("{of}.{}", shown(name));
         let lower = name.to_ascii_lowercase();
         if name.is_empty() || !name.bytes().all(is_token) {
             return wrong(&field, "is no header name");
@@ -237,7 +249,7 @@ fn check_headers(dialect: Dialect, headers: &BTreeMap<String, String>) -> Checke
         if RESERVED_HEADERS.contains(&lower.as_str()) {
             return wrong(&field, "belongs to the connection and cannot be set");
         }
-        if dialect.sets_header(&lower) {
+        if let Some(dialect) = set_by(&lower) {
             return wrong(&field, format!("is set by dialect {} itself", dialect.name()));
         }
         if seen.contains(&lower) {

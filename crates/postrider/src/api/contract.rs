@@ -3,17 +3,24 @@
 use axum::http::StatusCode;
 
 use super::error::ApiError;
-use super::{alumia, scaikey};
+use super::{alumia, athena, scaikey};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Contract {
     Native,
     Alumia,
     Scaikey,
+    Athena,
 }
 
 /// What is below a contract's prefix is its own, whether or not it exists.
-const PREFIXES: [(&str, Contract); 2] = [("/api/v1/webhooks", Contract::Alumia), ("/api/v1/admin", Contract::Scaikey)];
+const PREFIXES: [(&str, Contract); 5] = [
+    ("/api/v1/webhooks", Contract::Alumia),
+    ("/api/v1/admin", Contract::Scaikey),
+    ("/admin", Contract::Athena),
+    ("/gateway", Contract::Athena),
+    ("/public", Contract::Athena),
+];
 
 impl Contract {
     /// The contract of a path, whether or not it exists.
@@ -45,6 +52,7 @@ impl Contract {
             }
             Contract::Alumia => alumia::envelope::error(error),
             Contract::Scaikey => scaikey::envelope::error(error),
+            Contract::Athena => athena::envelope::error(error),
         }
     }
 }

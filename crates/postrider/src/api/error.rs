@@ -110,7 +110,21 @@ pub struct ApiError {
     pub retry_after_seconds: Option<u32>,
     /// The credential is a token that is not accepted, and the message says why.
     pub refused_token: bool,
+    /// What a contract with words of its own says.
+    pub told: Option<Box<Told>>,
     pub cause: Option<anyhow::Error>,
+}
+
+/// An error in a contract's own words.
+#[derive(Debug, Default)]
+pub struct Told {
+    pub code: &'static str,
+    /// In short.
+    pub summary: Cow<'static, str>,
+    /// Instead of the code's.
+    pub status: Option<StatusCode>,
+    pub data: Option<serde_json::Value>,
+    pub details: Option<serde_json::Value>,
 }
 
 /// One thing that is wrong with a request.
@@ -162,12 +176,19 @@ impl ApiError {
             problems: Vec::new(),
             retry_after_seconds,
             refused_token: false,
+            told: None,
             cause: None,
         }
     }
 
     pub fn at(mut self, param: impl Into<String>) -> ApiError {
         self.param = Some(param.into());
+        self
+    }
+
+    /// In a contract's own words.
+    pub fn told(mut self, code: &'static str, summary: impl Into<Cow<'static, str>>) -> ApiError {
+        self.told = Some(Box::new(Told { code, summary: summary.into(), ..Told::default() }));
         self
     }
 

@@ -7,6 +7,7 @@ mod event_types;
 mod events;
 mod listen;
 mod partners;
+mod portal_sessions;
 mod publish;
 mod received;
 mod replays;
@@ -29,6 +30,7 @@ pub(super) fn routes() -> Vec<Route> {
         ("Tenants", tenants::routes()),
         ("Partners", partners::routes()),
         ("API keys", api_keys::routes()),
+        ("Portal", portal_sessions::routes()),
         ("Audit log", audit_log::routes()),
     ];
     resources.into_iter().flat_map(|(tag, routes)| tagged(tag, routes)).collect()

@@ -18,6 +18,7 @@ use utoipa::openapi::{
     ComponentsBuilder, Content, HttpMethod, InfoBuilder, OpenApi, OpenApiBuilder, Paths, Ref, RefOr, Required, Schema,
 };
 
+use super::athena::{document as athena, envelope as athena_envelope};
 use super::contract::Contract;
 use super::error::{Code, ErrorBody};
 use super::route::{Access, Effect, Returns, Route, Shape, Success};
@@ -42,6 +43,7 @@ const NATIVE: Preface = Preface {
 pub(super) fn document(contract: Contract, routes: &[Route]) -> OpenApi {
     let (preface, errors) = match contract {
         Contract::Scaikey => (scaikey::PREFACE, scaikey::errors()),
+        Contract::Athena => (athena::PREFACE, athena::errors()),
         Contract::Native | Contract::Alumia => (NATIVE, vec![Shape::of::<ErrorBody<'static>>()]),
     };
     let mut schemas: BTreeMap<String, RefOr<Schema>> = errors.into_iter().flat_map(|shape| shape.schemas).collect();
@@ -55,7 +57,14 @@ pub(super) fn document(contract: Contract, routes: &[Route]) -> OpenApi {
         }
     }
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(preface.credential)).build();
-    let components = ComponentsBuilder::new().security_scheme("key", SecurityScheme::Http(bearer));
+    let scheme = match contract {
+        Contract::Athena => athena::security(),
+        _ => SecurityScheme::Http(bearer),
+    };
+    let mut components = ComponentsBuilder::new().security_scheme("key", scheme);
+    if contract == Contract::Athena {
+        components = components.security_scheme("gateway_key", athena::gateway_key());
+    }
     let components = schemas.into_iter().fold(components, |all, (name, schema)| all.schema(name, schema));
     let info = InfoBuilder::new()
         .title(preface.title)
@@ -91,7 +100,7 @@ fn shapes(route: &Route) -> impl Iterator<Item = &Shape> {
 fn operation(contract: Contract, route: &Route) -> Operation {
     let operation_id = match contract {
         Contract::Scaikey => scaikey::operation_id(route),
-        Contract::Native | Contract::Alumia => operation_id(route),
+        Contract::Native | Contract::Alumia | Contract::Athena => operation_id(route),
     };
     let mut operation = OperationBuilder::new()
         .tag(route.tag)
@@ -111,11 +120,20 @@ fn operation(contract: Contract, route: &Route) -> Operation {
     if contract == Contract::Scaikey {
         operation = operation.parameter(scaikey::authorization());
     }
+    if contract == Contract::Athena && athena::needs_client(route) {
+        operation = operation.parameter(athena::client());
+    }
     if is_idempotent(route) {
         operation = operation.parameter(idempotency_key());
     }
-    if route.access != Access::Open {
-        operation = operation.security(SecurityRequirement::new::<_, [&str; 0], &str>("key", []));
+    match route.access {
+        Access::Open => {}
+        Access::GatewayKey => {
+            operation = operation.security(SecurityRequirement::new::<_, [&str; 0], &str>("gateway_key", []));
+            // Where no key is asked for, none is needed.
+            operation = operation.security(SecurityRequirement::default());
+        }
+        _ => operation = operation.security(SecurityRequirement::new::<_, [&str; 0], &str>("key", [])),
     }
     for success in &route.successes {
         operation = operation.response(success.status.to_string(), success_response(success));
@@ -123,7 +141,11 @@ fn operation(contract: Contract, route: &Route) -> Operation {
     for (status, codes) in errors(contract, route) {
         operation = operation.response(status.to_string(), error_response(contract, status, &codes));
     }
-    operation.build()
+    let mut operation = operation.build();
+    if contract == Contract::Athena {
+        athena::complete(&mut operation, route);
+    }
+    operation
 }
 
 /// `post_v1_webhooks_id_test`: the method and the path.
@@ -135,8 +157,9 @@ fn operation_id(route: &Route) -> String {
 
 fn description(route: &Route) -> String {
     let needs = match route.access {
-        Access::Open => String::new(),
-        Access::Platform => "Needs the platform admin key.".to_owned(),
+        // Who may call it, its own description says.
+        Access::Open | Access::GatewayKey => String::new(),
+        Access::Platform | Access::AdminKey => "Needs the platform admin key.".to_owned(),
         Access::Administers(permission) => scaikey::needs(permission),
         Access::Needs(permission) => {
             let role = crate::auth::role_name(permission.role());
@@ -240,6 +263,9 @@ fn errors(contract: Contract, route: &Route) -> BTreeMap<u16, BTreeSet<Code>> {
         codes.extend([Code::InvalidJson, Code::InvalidField, Code::MissingField, Code::UnknownField]);
         codes.extend([Code::RequestTimeout, Code::BodyTooLarge, Code::UnsupportedMediaType]);
     }
+    if contract == Contract::Athena && athena::needs_client(route) {
+        codes.insert(Code::MissingField);
+    }
     if takes_tenant(route) {
         codes.extend([Code::MissingField, Code::NotFound]);
     }
@@ -254,6 +280,7 @@ fn errors(contract: Contract, route: &Route) -> BTreeMap<u16, BTreeSet<Code>> {
     for code in codes {
         let status = match contract {
             Contract::Scaikey => envelope::status(code),
+            Contract::Athena => athena_envelope::status(code),
             Contract::Native | Contract::Alumia => code.status(),
         };
         by_status.entry(status.as_u16()).or_default().insert(code);
@@ -269,6 +296,7 @@ fn takes_tenant(route: &Route) -> bool {
 fn error_response(contract: Contract, status: u16, codes: &BTreeSet<Code>) -> Response {
     let (description, schema) = match contract {
         Contract::Scaikey => scaikey::error(status, codes),
+        Contract::Athena => athena::error(status, codes),
         Contract::Native | Contract::Alumia => {
             let lines: Vec<_> = codes.iter().map(|code| format!("- `{}`: {}", code.name(), code.meaning())).collect();
             (lines.join("\n"), "Error")

@@ -41,7 +41,8 @@ pub(super) fn cursor(number: i64) -> String {
     URL_SAFE_NO_PAD.encode(number.to_be_bytes())
 }
 
-fn number(cursor: &str) -> Result<i64> {
+/// The number that a cursor stands for.
+pub(super) fn number(cursor: &str) -> Result<i64> {
     let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| invalid())?;
     Ok(i64::from_be_bytes(bytes.try_into().map_err(|_| invalid())?))
 }

@@ -19,8 +19,10 @@ use serde_json::json;
 
 use super::alumia::envelope;
 use super::call::{Call, Content, Reply};
+use super::contract::Contract;
 use super::error::{ApiError, Code, Result};
 use super::route::{Access, Effect, Route};
+use super::serve::error_reply;
 use crate::inbound::{Answer, Arrival, Failure, Receiver};
 use crate::pipeline::Received;
 
@@ -55,12 +57,16 @@ async fn receive(mut call: Call) -> Result<Reply> {
     }
     match app.inbound.handshake(app, &receiver, &arrival).await {
         Ok(Some(reply)) => handshake(reply),
-        Ok(None) if is_whole => {
-            Err(ApiError::new(Code::MethodNotAllowed, "a GET is only answered if it is a handshake"))
-        }
+        Ok(None) if is_whole => Ok(no_handshake()),
         Ok(None) => Err(too_large()),
         Err(rejection) => Err(rejection.into()),
     }
+}
+
+/// The router names the methods where a path has none of that name; here it has one, for handshakes.
+fn no_handshake() -> Reply {
+    let error = ApiError::new(Code::MethodNotAllowed, "a GET is only answered if it is a handshake");
+    error_reply(&error, Contract::Alumia).header(header::ALLOW, HeaderValue::from_static("HEAD,POST"))
 }
 
 /// The built-in receiver of Linear: takes a request for the webhook whose secret has signed it.

@@ -26,6 +26,10 @@ pub(super) enum Access {
     Administers(Permission),
     /// The platform admin.
     Platform,
+    /// The platform admin by the headers of the contract Athena.
+    AdminKey,
+    /// Whoever may by the rules of the data gateway, which the call goes by itself.
+    GatewayKey,
 }
 
 /// What a call does to the world, and so how it is run.
@@ -82,6 +86,8 @@ pub(super) struct Takes {
 pub(super) struct Route {
     pub method: Method,
     pub path: &'static str,
+    /// The path as the router matches it, where that differs.
+    pub served_at: Option<&'static str>,
     pub access: Access,
     pub effect: Effect,
     /// Called thousands of times a second: it goes by the configuration as this node knows it.
@@ -107,6 +113,7 @@ impl Route {
         Route {
             method,
             path,
+            served_at: None,
             access,
             effect,
             is_hot: false,
@@ -123,6 +130,11 @@ impl Route {
 
     pub(super) fn effect(mut self, effect: Effect) -> Route {
         self.effect = effect;
+        self
+    }
+
+    pub(super) fn served_at(mut self, path: &'static str) -> Route {
+        self.served_at = Some(path);
         self
     }
 
@@ -176,7 +188,7 @@ impl Route {
 
     /// The paths it is served at.
     pub(super) fn paths(&self) -> Vec<String> {
-        let mut paths = vec![self.path.to_owned()];
+        let mut paths = vec![self.served_at.unwrap_or(self.path).to_owned()];
         if Contract::of(self.path).takes_last_slash() {
             paths.push(self.path.strip_suffix('/').map_or_else(|| format!("{}/", self.path), str::to_owned));
         }

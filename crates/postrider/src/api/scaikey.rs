@@ -7,7 +7,7 @@
 
 pub(super) mod document;
 pub(super) mod envelope;
-mod history;
+pub(in crate::api) mod history;
 mod measure;
 mod page;
 mod reach;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, RawPathParams, Request};
@@ -15,7 +16,7 @@ use super::error::{ApiError, Code, Result};
 use super::idempotency;
 use super::reference;
 use super::route::{Access, Effect, Route};
-use super::scaikey;
+use super::{athena, scaikey};
 use crate::app::App;
 use crate::auth::{Authenticator, Denied, Principal};
 
@@ -27,6 +28,7 @@ pub(super) struct Surface {
     pub request_ids: RequestIds,
     pub openapi: Bytes,
     pub openapi_scaikey: Bytes,
+    pub openapi_athena: Bytes,
     pub reference: reference::Page,
 }
 
@@ -63,8 +65,25 @@ pub(super) async fn serve(surface: Arc<Surface>, route: Arc<Route>, request: Req
     let (parts, body) = request.into_parts();
     let request_id = surface.request_ids.of(&parts);
     let (contract, is_private) = (Contract::of(route.path), route.access != Access::Open);
-    let result = answer(surface, &route, parts, body, request_id.clone()).await;
-    render(result, &request_id, contract, is_private)
+    let about = About::of(&surface, &parts, contract, request_id.clone());
+    let result = answer(surface, &route, parts, body, request_id).await;
+    render(result, &about, is_private)
+}
+
+/// What the headers of a reply tell of its request.
+struct About {
+    request_id: Box<str>,
+    contract: Contract,
+    started: Instant,
+    /// The client of the data gateway that the request names.
+    client: Option<HeaderValue>,
+}
+
+impl About {
+    fn of(surface: &Surface, parts: &Parts, contract: Contract, request_id: Box<str>) -> About {
+        let client = (contract == Contract::Athena).then(|| athena::named_client(&surface.app, parts)).flatten();
+        About { request_id, contract, started: Instant::now(), client }
+    }
 }
 
 async fn answer(
@@ -75,7 +94,8 @@ async fn answer(
     request_id: Box<str>,
 ) -> Result<Reply> {
     let principal = match route.access {
-        Access::Open => None,
+        Access::Open | Access::GatewayKey => None,
+        Access::AdminKey => Some(surface.authenticator.admin(&parts).map_err(denial)?),
         _ => Some(admit(&surface, route, &parts).await?),
     };
     if !route.is_hot && route.access != Access::Open {
@@ -175,28 +195,36 @@ async fn path_parameters(route: &Route, parts: &mut Parts) -> Result<Vec<(Box<st
 pub(super) async fn no_such_path(surface: Arc<Surface>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let error = ApiError::new(Code::NotFound, "no such path");
-    render(Err(error), &surface.request_ids.of(&parts), Contract::of(parts.uri.path()), false)
+    refuse(&surface, &parts, error)
 }
 
 /// The router adds `Allow`.
 pub(super) async fn wrong_method(surface: Arc<Surface>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let error = ApiError::new(Code::MethodNotAllowed, "this path does not take that method");
-    render(Err(error), &surface.request_ids.of(&parts), Contract::of(parts.uri.path()), false)
+    refuse(&surface, &parts, error)
 }
 
-fn render(result: Result<Reply>, request_id: &str, contract: Contract, is_private: bool) -> Response {
+fn refuse(surface: &Surface, parts: &Parts, error: ApiError) -> Response {
+    let about = About::of(surface, parts, Contract::of(parts.uri.path()), surface.request_ids.of(parts));
+    render(Err(error), &about, false)
+}
+
+fn render(result: Result<Reply>, about: &About, is_private: bool) -> Response {
     let reply = result.unwrap_or_else(|error| {
-        log(&error, request_id);
-        error_reply(&error, contract)
+        log(&error, &about.request_id);
+        error_reply(&error, about.contract)
     });
     let mut response = Response::new(Body::empty());
     *response.status_mut() = reply.status;
     let headers = response.headers_mut();
-    if let Ok(value) = HeaderValue::from_str(request_id) {
+    if let Ok(value) = HeaderValue::from_str(&about.request_id) {
         headers.insert(REQUEST_ID, value);
     }
     headers.extend(reply.headers);
+    if about.contract == Contract::Athena {
+        athena::envelope::add_headers(headers, about.started.elapsed(), about.client.clone());
+    }
     // A reply may say these itself.
     headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
     if is_private {
@@ -228,7 +256,7 @@ fn challenge(error: &ApiError) -> HeaderValue {
     told.unwrap_or(HeaderValue::from_static("Bearer"))
 }
 
-fn error_reply(error: &ApiError, contract: Contract) -> Reply {
+pub(super) fn error_reply(error: &ApiError, contract: Contract) -> Reply {
     let (status, body) = contract.error(error);
     let mut reply = Reply::raw_json(status, body.into());
     if let Some(seconds) = error.retry_after_seconds {

@@ -5,6 +5,11 @@
 mod access;
 mod access_by_token;
 mod alumia;
+mod athena;
+mod athena_operations;
+mod athena_public;
+mod athena_routes;
+mod athena_webhooks;
 mod athenatext;
 mod auditing;
 mod changeover;
@@ -16,6 +21,8 @@ mod events;
 mod history;
 mod keys;
 mod listening;
+mod outbox;
+mod portal_sessions;
 mod quotas;
 mod received;
 mod receivers;
@@ -41,12 +48,14 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
+use crate::accounts::Accounts;
 use crate::ambient::{Ambient, System};
 use crate::app::App;
 use crate::auth::Tokens;
 use crate::catalog::Catalog;
 use crate::config::{Checked, Config};
 use crate::egress::{self, Fetch, Sent, Transport};
+use crate::gateway::{Databases, Gateway};
 use crate::inbound::Inbound;
 use crate::listeners::Listeners;
 use crate::pipeline::{Engine, Options, Parts};
@@ -56,22 +65,22 @@ use crate::store::conformance::{self, Backend};
 
 /// Plays every endpoint: answers with a status, or holds requests back until it is told to go on.
 #[derive(Debug)]
-struct Endpoint {
+pub(crate) struct Endpoint {
     status: Mutex<u16>,
     requests: Mutex<Vec<egress::Request>>,
     held: watch::Sender<bool>,
 }
 
 impl Endpoint {
-    fn answer_with(&self, status: u16) {
+    pub(crate) fn answer_with(&self, status: u16) {
         *self.status.lock() = status;
     }
 
-    fn hold(&self, held: bool) {
+    pub(crate) fn hold(&self, held: bool) {
         self.held.send_replace(held);
     }
 
-    fn bodies(&self) -> Vec<Value> {
+    pub(crate) fn bodies(&self) -> Vec<Value> {
         self.requests.lock().iter().map(|request| serde_json::from_slice(&request.body).unwrap()).collect()
     }
 }
@@ -94,10 +103,10 @@ impl Transport for Endpoint {
     }
 }
 
-struct World {
-    app: Arc<App>,
-    router: Router,
-    endpoint: Arc<Endpoint>,
+pub(crate) struct World {
+    pub(crate) app: Arc<App>,
+    pub(crate) router: Router,
+    pub(crate) endpoint: Arc<Endpoint>,
     _directory: tempfile::TempDir,
     _backend: Box<dyn Backend>,
 }
@@ -131,12 +140,21 @@ impl World {
         World::with(|_| {}).await
     }
 
-    async fn with(change: impl FnOnce(&mut Config)) -> World {
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> World {
         World::under(Arc::new(System), change).await
     }
 
     /// Under a clock of the test's.
-    async fn under(ambient: Arc<dyn Ambient>, change: impl FnOnce(&mut Config)) -> World {
+    pub(crate) async fn under(ambient: Arc<dyn Ambient>, change: impl FnOnce(&mut Config)) -> World {
+        World::on(conformance::chosen(), ambient, change).await
+    }
+
+    /// On a store of the test's.
+    pub(crate) async fn on(
+        backend: Box<dyn Backend>,
+        ambient: Arc<dyn Ambient>,
+        change: impl FnOnce(&mut Config),
+    ) -> World {
         let directory = tempfile::tempdir().unwrap();
         let opened = Checked::defaults().open_with(&System, |config| {
             config.data = directory.path().to_owned();
@@ -144,13 +162,13 @@ impl World {
             change(config);
         });
         let config = opened.unwrap().config;
-        let backend = conformance::chosen();
         let store = backend.open().await;
         let sealer = Sealer::load_or_create(&*store, &config.master_key, ambient.clone()).await.unwrap();
         let endpoint =
             Arc::new(Endpoint { status: Mutex::new(200), requests: Mutex::default(), held: watch::Sender::new(false) });
         let app = assemble(config, ambient, store, Arc::new(sealer), endpoint.clone()).await;
-        World { router: crate::api::router(app.clone()), app, endpoint, _directory: directory, _backend: backend }
+        let router = crate::api::router(app.clone()).merge(crate::console::router(app.clone()));
+        World { router, app, endpoint, _directory: directory, _backend: backend }
     }
 
     fn admin(&self) -> String {
@@ -254,6 +272,7 @@ async fn assemble(
 ) -> Arc<App> {
     let catalog = Arc::new(Catalog::new(store.configuration().await.unwrap()));
     let listeners = Arc::new(Listeners::default());
+    let databases = Databases::new(&config.gateway, &catalog, &sealer);
     let engine = Engine::start(Parts {
         store: store.clone(),
         catalog: catalog.clone(),
@@ -262,6 +281,7 @@ async fn assemble(
         listeners: listeners.clone() as Arc<dyn Transport>,
         client: Box::new(move || endpoint.clone()),
         policy: config.egress.clone(),
+        lookups: databases.clone(),
         options: Options { dispatch_threads: 1, keep_days: 7, auto_disable_after: None },
     });
     let engine = engine.await.unwrap();
@@ -269,5 +289,21 @@ async fn assemble(
     let inbound = Inbound::new(Arc::new(received::Certificate));
     let fetch: Arc<dyn Fetch> = Arc::new(tokens::Issuers);
     let tokens = Tokens::new(&config, &fetch).unwrap();
-    Arc::new(App { config, ambient, store, catalog, sealer, engine, inbound, tokens, listeners, stopping })
+    let accounts = Accounts::new(&ambient, config.oidc.as_ref(), fetch, Arc::new(athena::Target));
+    let gateway = Gateway::start(&store, &ambient, databases, Arc::new(athena::Target), Arc::new(athena::Names));
+    gateway.drain_outboxes(&engine, &catalog);
+    Arc::new(App {
+        config,
+        ambient,
+        store,
+        catalog,
+        sealer,
+        engine,
+        inbound,
+        gateway,
+        tokens,
+        accounts,
+        listeners,
+        stopping,
+    })
 }

@@ -140,7 +140,7 @@ pub(super) fn available(client: &Principal) -> Vec<&'static str> {
             general.chain(of_key(key).map(Permission::name)).collect()
         }
         Principal::Platform => vec![ADMIN_READ, ADMIN_WRITE],
-        Principal::Token(_) => Vec::new(),
+        Principal::Token(_) | Principal::User(_) | Principal::Guest(_) => Vec::new(),
     }
 }
 

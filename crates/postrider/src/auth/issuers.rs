@@ -23,7 +23,7 @@ use crate::egress::Fetch;
 
 /// One whose tokens are accepted.
 #[derive(Debug)]
-pub(super) struct Issuer {
+pub(crate) struct Issuer {
     pub name: String,
     pub audiences: Vec<String>,
     source: KeySource,
@@ -62,7 +62,7 @@ impl Issuer {
     ///
     /// # Errors
     /// Its file cannot be read, or has no key that can be used.
-    pub(super) fn new(options: &JwtIssuer, audience: &str, fetch: Arc<dyn Fetch>) -> Result<Issuer> {
+    pub(crate) fn new(options: &JwtIssuer, audience: &str, fetch: Arc<dyn Fetch>) -> Result<Issuer> {
         if let KeySource::File(path) = &options.keys {
             let keys = read_key_set(path).and_then(|text| KeySet::parse(&text)).map_err(|why| anyhow!(why));
             let keys = keys.with_context(|| format!("the keys of the issuer {}", options.issuer))?;
@@ -86,7 +86,7 @@ impl Issuer {
     ///
     /// # Errors
     /// None has, or the keys cannot be had.
-    pub(super) async fn believe(self: &Arc<Self>, token: Unverified<'_>, now: UnixMs) -> Result<Claims, Fault> {
+    pub(crate) async fn believe(self: &Arc<Self>, token: Unverified<'_>, now: UnixMs) -> Result<Claims, Fault> {
         let mut key = self.key(&token, now);
         if key == Err(Fault::UnknownKey) || self.is_stale(now) {
             self.ask(now).await;

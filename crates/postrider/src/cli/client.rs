@@ -52,6 +52,9 @@ struct ApiError {
     code: String,
     #[serde(default)]
     message: String,
+    /// What the gateway's administration says in full.
+    #[serde(default)]
+    error: String,
     param: Option<String>,
 }
 
@@ -147,6 +150,15 @@ impl Client {
         refused(reply).await.map(drop)
     }
 
+    /// As `delete`, where the reply says something.
+    pub(super) async fn delete_told<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<T, Failure> {
+        self.call(Method::DELETE, path, query, None).await
+    }
+
     /// A request whose reply is a stream, without a time limit.
     pub(super) async fn stream(&self, path: &str, query: &[(&str, &str)]) -> Result<reqwest::Response, Failure> {
         let reply = self.send(self.request(Method::GET, path, query)).await?;
@@ -180,7 +192,12 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        self.http.request(method, url).bearer_auth(self.key.reveal())
+        let request = self.http.request(method, url);
+        // The gateway's administration takes the admin key in a header of its own alone.
+        match path.starts_with("/admin/") {
+            true => request.header("x-athena-admin-key", self.key.reveal()),
+            false => request.bearer_auth(self.key.reveal()),
+        }
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, Failure> {
@@ -243,7 +260,8 @@ async fn refused(reply: reqwest::Response) -> Result<reqwest::Response, Failure>
     }
     let body = reply.bytes().await.unwrap_or_default();
     let error: ApiError = serde_json::from_slice(&body).unwrap_or_default();
-    let mut message = match error.message.as_str() {
+    let in_full = if error.error.is_empty() { &error.message } else { &error.error };
+    let mut message = match in_full.as_str() {
         "" => format!("the server answered {status}"),
         message => message.to_owned(),
     };

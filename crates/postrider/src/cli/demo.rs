@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout};
 use super::client::Client;
 use super::failure::Failure;
 use super::terminal::{Terminal, Tone};
+use crate::accounts::links;
 use crate::ambient::System;
 use crate::app::App;
 use crate::config::{Checked, LogFormat, LogOptions};
@@ -108,7 +109,7 @@ async fn tell(server: &Server, keeps: bool, started: Instant, terminal: &mut Ter
     }
     let done = terminal.paint(Tone::Good, "Delivered.");
     terminal.say(format!("  {done} One event, three attempts, nothing lost, every step on record. {took}."))?;
-    farewell(server, keeps, &delivery, terminal)
+    farewell(server, keeps, &delivery, terminal).await
 }
 
 fn scene(server: &Server, receiver: &Receiver, terminal: &mut Terminal) -> Result<(), Failure> {
@@ -232,21 +233,27 @@ async fn delivery_path(server: &Server, event: &str) -> Result<String, Failure> 
 }
 
 /// Where to go from here.
-fn farewell(server: &Server, keeps: bool, delivery: &Value, terminal: &mut Terminal) -> Result<(), Failure> {
+async fn farewell(server: &Server, keeps: bool, delivery: &Value, terminal: &mut Terminal) -> Result<(), Failure> {
     terminal.say("")?;
+    let set_up = if keeps { links::set_up(&server.app).await.map_err(anyhow::Error::new)? } else { None };
     let mut step = |command: &str, meaning: &str| {
-        let padding = " ".repeat(if meaning.is_empty() { 0 } else { 58_usize.saturating_sub(command.len()) });
+        let padding = " ".repeat(if meaning.is_empty() { 0 } else { 58_usize.saturating_sub(command.len()).max(2) });
         terminal.say(format!("    {}{padding}{meaning}", terminal.paint(Tone::Accent, command)))
     };
     if keeps {
         let data = server.data.display();
-        step(&format!("{}/docs", server.client.origin()), "the API, while this runs (Ctrl-C ends it)")?;
-        step(&format!("export POSTRIDER_URL={}", server.client.origin()), "for the commands below,")?;
+        let origin = server.client.origin();
+        if let Some(token) = set_up {
+            step(&format!("{origin}/setup/{}", token.reveal()), "the console: makes the first account")?;
+        }
+        step(&format!("{origin}/docs"), "the API, while this runs (Ctrl-C ends it)")?;
+        step(&format!("export POSTRIDER_URL={origin}"), "for the commands below,")?;
         step(&format!("export POSTRIDER_DATA={data}"), "which find the admin key there")?;
         step(&format!("postrider replay --event {}", text(delivery, "event_id")), "send it again")?;
         return step(&format!("postrider trigger {EVENT_TYPE} --wait"), "publish another one");
     }
-    step("postrider serve", "run it; the API's reference is at /docs")?;
+    step("postrider demo --keep", "the same, left running, with the console")?;
+    step("postrider serve", "run it: the console at /settings, the API's reference at /docs")?;
     step("postrider tenants create Acme", "then bring its webhooks to your machine:")?;
     step("postrider listen --forward-to localhost:3000/hook", "")?;
     step("postrider trigger invoice.paid --data '{\"amount\": 4200}'", "")?;

@@ -1,18 +1,18 @@
 //! `postrider doctor`: looks at everything that commonly goes wrong, and says what to do about it.
 
-use std::net::{IpAddr, Ipv4Addr};
+mod gateway;
+
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use postrider_core::egress_policy::EgressPolicy;
 use postrider_core::time::UnixMs;
-use serde::Serialize;
 
 use super::failure::{Failure, Kind};
 use super::terminal::{Terminal, Tone};
 use crate::ambient::{Ambient, System};
 use crate::config::{ADMIN_KEY_FILE, Checked, ConfigFlags, MASTER_KEY_FILE, Sources, permission_problem};
+use crate::health::{self, Finding, Level};
 use crate::store::postgres::{self, PgStore, Weight};
 use crate::store::sqlite::SqliteStore;
 
@@ -28,46 +28,10 @@ pub(super) struct Doctor {
     flags: ConfigFlags,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Level {
-    Good,
-    Warning,
-    Bad,
-}
-
-/// What was found about one thing.
-#[derive(Clone, Debug, Serialize)]
-struct Finding {
-    what: &'static str,
-    level: Level,
-    text: String,
-}
-
-impl Finding {
-    fn good(what: &'static str, text: impl Into<String>) -> Finding {
-        Finding { what, level: Level::Good, text: text.into() }
-    }
-
-    fn warning(what: &'static str, text: impl Into<String>) -> Finding {
-        Finding { what, level: Level::Warning, text: text.into() }
-    }
-
-    fn bad(what: &'static str, text: impl Into<String>) -> Finding {
-        Finding { what, level: Level::Bad, text: text.into() }
-    }
-}
-
-/// Less free space than this is worth a warning, and less than that is trouble, in bytes.
-const FREE_WARNING: u64 = 2 << 30;
-const FREE_BAD: u64 = 100 << 20;
 /// What is asked over the network may take so long.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A name that resolves wherever names do.
 const KNOWN_NAME: &str = "example.com";
-/// Where clouds answer with credentials: nothing should be allowed to reach it.
-const METADATA: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
-
 pub(super) async fn run(doctor: &Doctor, terminal: &mut Terminal) -> Result<(), Failure> {
     let loaded = Sources::of_process(&doctor.flags).load()?;
     let checked = &loaded.checked;
@@ -82,13 +46,17 @@ pub(super) async fn run(doctor: &Doctor, terminal: &mut Terminal) -> Result<(), 
         None => {
             findings.extend(data_directory(checked.data()));
             findings.push(store(checked.data()).await);
-            findings.push(disk(checked.data()));
+            findings.push(health::disk(checked.data()));
             findings.push(clock(checked.data(), System.now()));
         }
     }
     findings.push(names().await);
     findings.push(certificates(checked));
-    findings.extend(egress(checked.egress()));
+    findings.extend(health::egress(checked.egress()));
+    findings.extend(gateway::look(checked).await);
+    findings.extend(checked.oidc().map(|(oidc, public_url)| health::identity_provider(oidc, public_url)));
+    let (portal, public_url) = checked.portal();
+    findings.extend(health::portal(portal, public_url));
     findings.push(server(&origin).await);
     tell(doctor.json, &findings, terminal)
 }
@@ -178,22 +146,6 @@ async fn store(data: &Path) -> Finding {
     }
 }
 
-fn disk(data: &Path) -> Finding {
-    const WHAT: &str = "disk";
-    let place = data.ancestors().find(|place| place.exists()).unwrap_or(Path::new("."));
-    let place = if place.as_os_str().is_empty() { Path::new(".") } else { place };
-    let free = match rustix::fs::statvfs(place) {
-        Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
-        Err(error) => return Finding::warning(WHAT, format!("free space of {} is unknown: {error}", place.display())),
-    };
-    let text = format!("{:.1} GiB free", free as f64 / f64::from(1 << 30));
-    match free {
-        0..FREE_BAD => Finding::bad(WHAT, format!("{text}: events will be refused with 503 when it is full")),
-        FREE_BAD..FREE_WARNING => Finding::warning(WHAT, format!("{text}: think of a shorter retention")),
-        _ => Finding::good(WHAT, text),
-    }
-}
-
 /// A clock that is behind what it wrote earlier was set back.
 fn clock(data: &Path, now: UnixMs) -> Finding {
     const WHAT: &str = "clock";
@@ -229,31 +181,6 @@ fn certificates(checked: &Checked) -> Finding {
         }
         Ok(_) => Finding::good(WHAT, format!("{system} of the system, {} further files", files.len())),
     }
-}
-
-fn egress(policy: &EgressPolicy) -> Vec<Finding> {
-    const WHAT: &str = "egress";
-    let mut findings = Vec::new();
-    for net in &policy.allow {
-        if net.prefix_len() == 0 {
-            findings.push(Finding::bad(WHAT, format!("egress_allow has {net}: every private address can be reached")));
-        } else if net.contains(&METADATA) {
-            findings.push(Finding::bad(WHAT, format!("egress_allow has {net}: a cloud's credentials can be reached")));
-        }
-    }
-    if policy.allow_http {
-        findings.push(Finding::warning(WHAT, "allow_http is on: deliveries may travel unencrypted"));
-    }
-    if findings.is_empty() {
-        let exempt = if policy.allow.is_empty() { "no range is exempt".to_owned() } else { shown(&policy.allow) };
-        findings.push(Finding::good(WHAT, format!("private addresses are refused; {exempt}")));
-    }
-    findings
-}
-
-fn shown(nets: &[ipnet::IpNet]) -> String {
-    let nets: Vec<String> = nets.iter().map(ToString::to_string).collect();
-    format!("exempt: {}", nets.join(", "))
 }
 
 async fn server(origin: &str) -> Finding {

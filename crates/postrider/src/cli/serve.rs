@@ -29,6 +29,7 @@ pub(super) async fn run(flags: &ConfigFlags, terminal: &mut Terminal) -> Result<
     lifecycle::exit_on_second_signal(app.stopping.clone())?;
     tokio::spawn(telemetry::keep_gauges(app.clone()));
     greet(terminal, &opened, address)?;
+    say_set_up(terminal, &app, address).await?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
     let result = lifecycle::run(app, listener).await;
     if let Some(exporter) = exporter {
@@ -64,6 +65,28 @@ fn greet(terminal: &mut Terminal, opened: &Opened, address: SocketAddr) -> Resul
                 if path.exists() { path.display().to_string() } else { "as set in POSTRIDER_ADMIN_KEY".to_owned() };
             line("admin key", &place)?;
         }
+    }
+    Ok(())
+}
+
+/// Where the first user is made, as long as there is none.
+async fn say_set_up(terminal: &mut Terminal, app: &App, address: SocketAddr) -> Result<(), Failure> {
+    if !app.config.console {
+        return Ok(());
+    }
+    let public = app.config.public_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
+    let origin = public.unwrap_or_else(|| reachable_origin(address));
+    let mut line = |name: &str, value: &str| {
+        let name = terminal.paint(Tone::Quiet, format!("{name:>9}"));
+        terminal.say(format!("{name}  {value}"))
+    };
+    let token = crate::accounts::links::set_up(app).await.map_err(anyhow::Error::new)?;
+    match token {
+        Some(token) => {
+            line("set up", &format!("{origin}/setup/{}", token.reveal()))?;
+            line("", "makes the first account; good for one use, within a day")?;
+        }
+        None => line("console", &format!("{origin}/settings"))?,
     }
     Ok(())
 }

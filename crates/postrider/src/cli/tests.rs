@@ -251,3 +251,16 @@ fn the_admin_key_of_this_machine_is_not_sent_to_another() {
     let failure = flags("https://hooks.example.com").unwrap_err();
     assert_eq!(failure.kind, Kind::Usage);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_into_the_portal_is_made_from_the_command_line() {
+    let world = World::start().await;
+    world.run(&["tenants", "create", "Acme"]).await.unwrap();
+    let url = world.run(&["portal", "link", "--role", "viewer"]).await.unwrap();
+    assert!(url.starts_with(&format!("{}/portal/enter/", world.url)), "{url}");
+    let made = world.json(&["portal", "link", "--expires-in", "60"]).await;
+    assert!(made["url"].is_string() && made["expires_at"].is_string(), "{made}");
+    let refused = world.run(&["portal", "link", "--expires-in", "59"]).await.unwrap_err();
+    assert!(refused.message.contains("60 to 86400 seconds"), "{}", refused.message);
+    world.stop().await;
+}

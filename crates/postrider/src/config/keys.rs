@@ -62,6 +62,18 @@ pub(super) fn master_key(data: &Path, ambient: &dyn Ambient, warnings: &mut Vec<
 // A rotation of the master key that is in its file: the new key is put beside it, then the store goes over to the new key,
 // then the new key takes the former one's place. Whenever that is cut short, one of the two files opens the store.
 
+/// The master key in its file in `data`, if it is there.
+pub(super) fn existing_master_key(data: &Path) -> Result<Option<MasterKey>> {
+    let path = data.join(MASTER_KEY_FILE);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => Zeroizing::new(text),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let key = MasterKey::parse(&text, &MasterKey::origin_of_file(&path));
+    key.map(Some).map_err(|error| anyhow!("{}: {error}", path.display()))
+}
+
 /// Whether `key` was read from its file in `data`.
 pub fn is_in_file(data: &Path, key: &MasterKey) -> bool {
     key.origin() == MasterKey::origin_of_file(&data.join(MASTER_KEY_FILE))

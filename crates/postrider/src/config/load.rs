@@ -18,7 +18,7 @@ const CLIENT_VARIABLES: [&str; 7] = [
     "POSTRIDER_SECRET_FILE",
 ];
 /// Variables of parts that this version does not have.
-const LATER_VARIABLES: [&str; 3] = ["POSTRIDER_SQLITE_CLIENTS", "POSTRIDER_CLIENT_HOSTS", "POSTRIDER_WILDCARD_HOST"];
+const LATER_VARIABLES: [&str; 1] = ["POSTRIDER_WILDCARD_HOST"];
 
 /// Whether `name` belongs to the commands that talk to a server.
 pub fn client_variable(name: &str) -> bool {

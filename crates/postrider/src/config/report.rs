@@ -83,7 +83,7 @@ pub fn markdown() -> String {
     for setting in SETTINGS {
         let flag = setting.flag().map_or_else(|| "none: it is a secret".to_owned(), |flag| format!("`--{flag}`"));
         let default = match setting.default {
-            "" if setting.secret => "generated".to_owned(),
+            "" if matches!(setting.name, "admin_key" | "master_key") => "generated".to_owned(),
             "" => "not set".to_owned(),
             default => format!("`{default}`"),
         };

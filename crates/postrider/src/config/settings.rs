@@ -7,7 +7,7 @@ use std::time::Duration;
 use postrider_core::signing::Secret;
 
 use super::parse::{self, Parsed};
-use super::{Checked, LogFormat, issuers};
+use super::{Checked, LogFormat, gateway, issuers, oidc, portal};
 use crate::sealing::MasterKey;
 use crate::store::postgres;
 
@@ -275,11 +275,178 @@ pub static SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "console",
+        default: "true",
+        value: "true|false",
+        help: "Serve the console (/settings, /login). When false, those paths do not exist.",
+        apply: |checked, value| Ok(checked.config.console = parse::switch(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "oidc_issuer",
+        value: "https://host",
+        help: "Identity provider (OpenID Connect) by which people log in to the console, as its discovery document names \
+               itself. It is reached as webhooks are: egress_allow opens private addresses. See docs/console.md.",
+        apply: |checked, value| Ok(checked.config.oidc = oidc::issuer(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "oidc_client_id",
+        value: "text",
+        help: "How the identity provider knows this deployment. Its redirect address is <public_url>/login/oidc/callback.",
+        apply: |checked, value| Ok(checked.with_oidc(|oidc| value.clone_into(&mut oidc.client_id))),
+        ..PLAIN
+    },
+    Setting {
+        name: "oidc_client_secret",
+        value: "text",
+        help: "The secret that goes with it; none for a public client (PKCE is used either way).",
+        secret: true,
+        apply: |checked, value| {
+            let secret = (!value.is_empty()).then(|| Secret::new(value.to_owned()));
+            Ok(checked.with_oidc(|oidc| oidc.client_secret = secret))
+        },
+        ..PLAIN
+    },
+    Setting {
+        name: "oidc_scopes",
+        default: "openid email profile",
+        value: "text",
+        help: "Scopes that are asked for; openid is among them in any case.",
+        apply: |checked, value| Ok(checked.with_oidc(|oidc| oidc.scopes = oidc::scopes(value))),
+        ..PLAIN
+    },
+    Setting {
+        name: "oidc_name",
+        default: "single sign-on",
+        value: "text",
+        help: "What the button to log in by the identity provider says after \"Continue with\".",
+        apply: |checked, value| Ok(checked.with_oidc(|oidc| value.clone_into(&mut oidc.name))),
+        ..PLAIN
+    },
+    Setting {
+        name: "portal",
+        default: "true",
+        value: "true|false",
+        help: "Serve the customers' portal (/portal). When false, it does not exist, and no links into it are made.",
+        apply: |checked, value| Ok(checked.config.portal.is_on = parse::switch(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "portal_name",
+        default: "Webhooks",
+        value: "text",
+        help: "What the portal is called at its top: your product, for example.",
+        apply: |checked, value| Ok(checked.config.portal.name = portal::name(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "portal_logo_file",
+        value: "file",
+        help: "Picture beside that name: .svg, .png, .webp or .jpg of at most 256 KiB, read at start and served by us.",
+        apply: |checked, value| Ok(checked.config.portal.logo = portal::logo(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "portal_accent",
+        value: "#rrggbb",
+        help: "Accent colour of the portal. Refused if anything written in it would have less contrast than WCAG AA asks \
+               for; the message names a near one that has enough. That for dark pages is made from it.",
+        apply: |checked, value| Ok(checked.config.portal.accent = portal::accent(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "portal_accent_dark",
+        value: "#rrggbb",
+        help: "Accent colour on dark pages, checked in the same way.",
+        apply: |checked, value| portal::accent_dark(&mut checked.config.portal, value),
+        ..PLAIN
+    },
+    Setting {
+        name: "portal_frame_ancestors",
+        value: "origins",
+        help: "Origins whose pages may show the portal in a frame, such as https://app.example.com or \
+               https://*.example.com; when not set, none may. See docs/portal.md.",
+        apply: |checked, value| Ok(checked.config.portal.frame_ancestors = portal::frame_ancestors(value)?),
+        ..PLAIN
+    },
+    Setting {
         name: "dispatch_threads",
         default: "auto",
         value: "count|auto",
         help: "Threads that make deliveries, each with its own connections. auto: one for every two processors.",
         apply: |checked, value| Ok(checked.config.dispatch_threads = parse::threads(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "gateway_keys",
+        default: "on",
+        value: "on|off",
+        help: "Whether the data gateway's callers need a gateway key, where a client does not say otherwise.",
+        apply: |checked, value| Ok(checked.config.gateway.enforces_keys = parse::switch(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "sqlite_clients",
+        value: "directory,…",
+        help: "Directories in which the data gateway's clients may have SQLite databases; when not set, none may.",
+        apply: |checked, value| Ok(checked.config.gateway.sqlite_directories = gateway::directories(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "client_hosts",
+        value: "host[:port],…",
+        help: "Where the data gateway's clients may have PostgreSQL databases: hosts, *.domain, addresses or ranges. When \
+               not set, anywhere.",
+        apply: |checked, value| Ok(checked.config.gateway.client_hosts = gateway::HostRule::list(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "tenant_host_pattern",
+        default: "*.v3.athena-cluster.com",
+        value: "*.domain|off",
+        help: "Hostnames that stand for a client of the data gateway: the star is the key of a public route.",
+        apply: |checked, value| Ok(checked.config.gateway.host_pattern = gateway::host_pattern(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "gateway_connections",
+        default: "5",
+        value: "count",
+        help: "Connections of this node to one client's database, at most.",
+        apply: |checked, value| Ok(checked.config.gateway.connections_per_client = parse::number(value, 1, 100)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "gateway_connections_total",
+        default: "50",
+        value: "count",
+        help: "Connections of this node to all clients' databases together, at most.",
+        apply: |checked, value| Ok(checked.config.gateway.connections_max = parse::number(value, 1, 10_000)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "gateway_statement_timeout",
+        default: "30s",
+        value: "duration",
+        help: "How long one statement at a client's database may take; from 100ms to 10m.",
+        apply: |checked, value| Ok(checked.config.gateway.statement_timeout = gateway::statement_timeout(value)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "gateway_rows",
+        default: "10000",
+        value: "count",
+        help: "Rows that one operation of the data gateway may return.",
+        apply: |checked, value| Ok(checked.config.gateway.rows_max = parse::number(value, 1, 10_000)?),
+        ..PLAIN
+    },
+    Setting {
+        name: "gateway_reply_bytes",
+        default: "16777216",
+        value: "bytes",
+        help: "How long the reply of one operation of the data gateway may be.",
+        apply: |checked, value| Ok(checked.config.gateway.reply_bytes_max = parse::number(value, 1024, 64 << 20)?),
         ..PLAIN
     },
     Setting {

@@ -41,6 +41,11 @@ fn without_any_source_the_documented_defaults_hold() {
     assert!(config.jwt_issuers.is_empty());
     assert_eq!((config.jwt_audience.as_str(), config.token_lifetime), ("postrider", Duration::from_secs(3600)));
     assert!(config.dispatch_threads >= 1);
+    assert!(config.gateway.enforces_keys && config.gateway.sqlite_directories.is_empty());
+    assert_eq!(config.gateway.host_pattern.as_ref().unwrap().to_string(), "*.v3.athena-cluster.com");
+    assert!(config.console && config.oidc.is_none());
+    assert!(config.portal.is_on && config.portal.logo.is_none() && config.portal.accent.is_none());
+    assert_eq!((config.portal.name.as_str(), config.portal.frame_ancestors.len()), ("Webhooks", 0));
     assert!(config.otlp_endpoint.is_none());
     assert_eq!(format!("{config:?}"), format!("{:?}", Checked::defaults().config));
 }
@@ -48,6 +53,7 @@ fn without_any_source_the_documented_defaults_hold() {
 #[test]
 fn every_switch_takes_a_good_value_from_its_variable() {
     let master = MasterKey::new([3; 32], "").encoded();
+    let logo = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/icon.svg");
     let loaded = variables(&[
         ("POSTRIDER_LISTEN", "localhost:9000"),
         ("POSTRIDER_DATA", "/var/lib/postrider"),
@@ -73,7 +79,28 @@ fn every_switch_takes_a_good_value_from_its_variable() {
         ("POSTRIDER_JWT_ISSUERS", ISSUERS),
         ("POSTRIDER_JWT_AUDIENCE", "https://hooks.example.com"),
         ("POSTRIDER_TOKEN_LIFETIME", "15m"),
+        ("POSTRIDER_CONSOLE", "off"),
+        ("POSTRIDER_OIDC_ISSUER", "https://id.example.com/realm"),
+        ("POSTRIDER_OIDC_CLIENT_ID", "postrider"),
+        ("POSTRIDER_OIDC_CLIENT_SECRET", "s3cret-s3cret"),
+        ("POSTRIDER_OIDC_SCOPES", "email openid groups"),
+        ("POSTRIDER_OIDC_NAME", "Example ID"),
+        ("POSTRIDER_PORTAL", "yes"),
+        ("POSTRIDER_PORTAL_NAME", "Acme"),
+        ("POSTRIDER_PORTAL_LOGO_FILE", logo),
+        ("POSTRIDER_PORTAL_ACCENT", "#0b6b3a"),
+        ("POSTRIDER_PORTAL_ACCENT_DARK", "#6fd59b"),
+        ("POSTRIDER_PORTAL_FRAME_ANCESTORS", "https://app.example.com, http://localhost:3000"),
         ("POSTRIDER_DISPATCH_THREADS", "3"),
+        ("POSTRIDER_GATEWAY_KEYS", "off"),
+        ("POSTRIDER_SQLITE_CLIENTS", "/a, /b"),
+        ("POSTRIDER_CLIENT_HOSTS", "db.internal:5433, *.example.com, 10.0.0.0/8"),
+        ("POSTRIDER_TENANT_HOST_PATTERN", "*.db.example.com"),
+        ("POSTRIDER_GATEWAY_CONNECTIONS", "2"),
+        ("POSTRIDER_GATEWAY_CONNECTIONS_TOTAL", "20"),
+        ("POSTRIDER_GATEWAY_STATEMENT_TIMEOUT", "5s"),
+        ("POSTRIDER_GATEWAY_ROWS", "100"),
+        ("POSTRIDER_GATEWAY_REPLY_BYTES", "4096"),
         ("POSTRIDER_LOG", "warn,postrider::pipeline=debug"),
         ("POSTRIDER_LOG_FORMAT", "json"),
         ("POSTRIDER_OTLP_ENDPOINT", "http://collector:4318"),
@@ -109,7 +136,20 @@ fn every_switch_takes_a_good_value_from_its_variable() {
     assert_eq!(config.jwt_issuers[1].keys, KeySource::File("/etc/keys.json".into()));
     assert_eq!(config.jwt_audience, "https://hooks.example.com");
     assert_eq!(config.token_lifetime, Duration::from_secs(900));
+    assert!(!config.console);
+    let oidc = config.oidc.as_ref().unwrap();
+    assert_eq!((oidc.issuer.as_str(), oidc.client_id.as_str()), ("https://id.example.com/realm", "postrider"));
+    assert_eq!(oidc.client_secret.as_ref().unwrap().reveal(), "s3cret-s3cret");
+    assert_eq!((oidc.scopes.as_str(), oidc.name.as_str()), ("openid email groups", "Example ID"));
     assert_eq!(config.dispatch_threads, 3);
+    let gateway = &config.gateway;
+    assert!(!gateway.enforces_keys);
+    assert_eq!(gateway.sqlite_directories, [PathBuf::from("/a"), PathBuf::from("/b")]);
+    assert_eq!(gateway.client_hosts.len(), 3);
+    assert_eq!(gateway.host_pattern.as_ref().unwrap().to_string(), "*.db.example.com");
+    assert_eq!((gateway.connections_per_client, gateway.connections_max), (2, 20));
+    assert_eq!(gateway.statement_timeout, Duration::from_secs(5));
+    assert_eq!((gateway.rows_max, gateway.reply_bytes_max), (100, 4096));
     assert_eq!(config.log.filter, "warn,postrider::pipeline=debug");
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.otlp_endpoint.as_ref().unwrap().port(), Some(4318));
@@ -153,6 +193,15 @@ fn every_switch_refuses_a_bad_value_by_name() {
         ("POSTRIDER_NODE_TTL", "1s"),
         ("POSTRIDER_AUTO_MIGRATE", "perhaps"),
         ("POSTRIDER_DISPATCH_THREADS", "0"),
+        ("POSTRIDER_GATEWAY_KEYS", "perhaps"),
+        ("POSTRIDER_SQLITE_CLIENTS", "data"),
+        ("POSTRIDER_CLIENT_HOSTS", "a b"),
+        ("POSTRIDER_TENANT_HOST_PATTERN", "example.com"),
+        ("POSTRIDER_GATEWAY_CONNECTIONS", "0"),
+        ("POSTRIDER_GATEWAY_CONNECTIONS_TOTAL", "0"),
+        ("POSTRIDER_GATEWAY_STATEMENT_TIMEOUT", "1ms"),
+        ("POSTRIDER_GATEWAY_ROWS", "10001"),
+        ("POSTRIDER_GATEWAY_REPLY_BYTES", "1023"),
         ("POSTRIDER_LOG", "postrider=loud"),
         ("POSTRIDER_LOG_FORMAT", "xml"),
         ("POSTRIDER_OTLP_ENDPOINT", "collector:4318"),

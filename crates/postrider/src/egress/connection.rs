@@ -133,10 +133,10 @@ impl Connection {
         }
     }
 
-    /// A POST of `body` to `url`. `proxy`: the one at the other end, which wants the whole URL.
+    /// A request for `url`. `proxy`: the one at the other end, which wants the whole URL.
     pub(super) fn message(
         &self,
-        url: &Url,
+        (method, url): (Method, &Url),
         body: Bytes,
         mut headers: HeaderMap,
         proxy: Option<&Proxy>,
@@ -152,7 +152,7 @@ impl Connection {
             headers.insert(PROXY_AUTHORIZATION, authorization);
         }
         let mut message = Message::new(Full::new(body));
-        *message.method_mut() = Method::POST;
+        *message.method_mut() = method;
         *message.uri_mut() = uri(url, h2 || proxy.is_some())?;
         *message.version_mut() = if h2 { Version::HTTP_2 } else { Version::HTTP_11 };
         *message.headers_mut() = headers;

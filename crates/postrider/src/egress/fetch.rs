@@ -51,8 +51,8 @@ impl Client {
         let own = HeaderValue::from_static(concat!("Postrider/", env!("CARGO_PKG_VERSION")));
         let headers = HeaderMap::from_iter([(header::USER_AGENT, own)]);
         let proxy = self.settings.proxy.as_ref().filter(|_| self.proxy_resolves(url));
-        let mut message = connection.message(url, Bytes::new(), headers, proxy).map_err(Trouble::into_error)?;
-        *message.method_mut() = Method::GET;
+        let message =
+            connection.message((Method::GET, url), Bytes::new(), headers, proxy).map_err(Trouble::into_error)?;
         let (head, body) = connection.send(message).await.map_err(Trouble::into_error)?.into_parts();
         progress.stage = Stage::Reading;
         if head.status != StatusCode::OK {
@@ -64,7 +64,7 @@ impl Client {
     }
 }
 
-async fn whole(mut body: Incoming, bytes_max: usize) -> Result<Bytes, AttemptError> {
+pub(super) async fn whole(mut body: Incoming, bytes_max: usize) -> Result<Bytes, AttemptError> {
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|error| failure::of_body(&error))?.into_data() else { continue };

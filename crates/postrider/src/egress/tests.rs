@@ -139,6 +139,7 @@ fn request(url: &str) -> Request {
         webhook_id: WebhookId(uuid::Uuid::nil()),
         delivery_id: DeliveryId(1),
         attempt: 1,
+        method: http::Method::POST,
         url: Arc::new(url.parse().unwrap()),
         headers: HeaderMap::new(),
         body: Bytes::from_static(b"{\"n\":1}"),

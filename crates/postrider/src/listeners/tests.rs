@@ -17,6 +17,7 @@ fn request(webhook_id: WebhookId, delivery: i64) -> Request {
         webhook_id,
         delivery_id: DeliveryId(delivery),
         attempt: 1,
+        method: http::Method::POST,
         url: Arc::new("https://listener.invalid/".parse().unwrap()),
         headers: http::HeaderMap::new(),
         body: Bytes::from_static(b"{}"),

@@ -32,11 +32,17 @@ pub(super) struct Review {
     charges: Vec<Charge>,
     /// What checking the rest may cost.
     budget: u64,
+    /// What does not fit is only told, whatever the tenant wants.
+    is_lenient: bool,
 }
 
 impl Review {
     pub(super) fn new() -> Review {
-        Review { misfits: Vec::new(), charges: Vec::new(), budget: SCHEMA_WORK_MAX }
+        Review { misfits: Vec::new(), charges: Vec::new(), budget: SCHEMA_WORK_MAX, is_lenient: false }
+    }
+
+    pub(super) fn lenient() -> Review {
+        Review { is_lenient: true, ..Review::new() }
     }
 }
 
@@ -59,7 +65,7 @@ impl Admission {
         if settings.validation != Validation::Off
             && let Some(misfit) = self.misfit(event, &mut review.budget)
         {
-            if settings.validation == Validation::Enforce {
+            if settings.validation == Validation::Enforce && !review.is_lenient {
                 metrics::counter!("postrider_events_refused_total", "reason" => "schema").increment(1);
                 return Err(PublishError::Misfit { at, misfit });
             }

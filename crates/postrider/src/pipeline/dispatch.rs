@@ -314,7 +314,7 @@ impl Dispatcher {
         };
         let urgent = lane.ordering != Ordering::None;
         trace_end(job, attempts, &outcome);
-        let settle = Settle { webhook_id: job.webhook_id, number, key, urgent, told };
+        let settle = Settle { webhook_id: job.webhook_id, number, key, urgent, told, refused: false };
         self.let_go(&queued);
         self.record(recorded(queued.job, attempt, attempts, outcome), settle);
         for follower in followers {
@@ -332,7 +332,7 @@ impl Dispatcher {
         lane.park(number, key.as_deref(), due_at, now);
         lane.unsettled += 1;
         let attempts = queued.job.progress.attempts;
-        let settle = Settle { webhook_id, number, key: None, urgent: false, told: None };
+        let settle = Settle { webhook_id, number, key: None, urgent: false, told: None, refused: false };
         self.record(recorded(queued.job, None, attempts, RecordedOutcome::Release { due_at }), settle);
     }
 
@@ -349,15 +349,29 @@ impl Dispatcher {
         }
     }
 
-    /// Outcomes are on disk.
+    /// Outcomes are on disk, or were refused.
     pub(crate) fn settled(&mut self, settled: Vec<Settle>, now: UnixMs) {
         for settle in settled {
             self.unrecorded -= 1;
             if let Some(lane) = self.lanes.get_mut(&settle.webhook_id) {
                 lane.settled(settle.number, settle.key.as_deref());
             }
+            // Nor may be what would go out next.
+            if settle.refused {
+                self.doubt(settle.webhook_id, now);
+            }
             self.touch(settle.webhook_id, now);
         }
+    }
+
+    /// What the lane holds may not be this node's any more. All of it is given back, of which the store takes what is, and
+    /// read again.
+    pub(crate) fn doubt(&mut self, webhook_id: WebhookId, now: UnixMs) {
+        let Some(lane) = self.lanes.get_mut(&webhook_id) else { return };
+        for queued in lane.drain() {
+            self.release(queued, now, now);
+        }
+        self.wake(webhook_id, now);
     }
 
     /// Takes a delivery out of memory that has not been sent, to be canceled.

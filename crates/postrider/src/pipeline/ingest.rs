@@ -12,6 +12,7 @@ use std::time::Duration;
 use postrider_core::delivery::{Attempt, Progress, Trigger};
 use postrider_core::ids::{DeliveryId, EventId, WebhookId};
 use postrider_core::limits;
+use postrider_core::time::UnixMs;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +20,7 @@ use super::lane::{Queued, held_cost};
 use super::shard::{Message, Shards};
 use crate::ambient::Ambient;
 use crate::catalog::Webhook;
-use crate::store::{self, Accepted, EventBody, Job, NewDelivery, NewEvent, Place, Placed, Store};
+use crate::store::{self, Accepted, EventBody, Job, Lease, NewDelivery, NewEvent, Place, Placed, Store};
 
 /// An event with whom it goes to.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ pub(crate) struct Request {
 pub(crate) struct Committer {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) ambient: Arc<dyn Ambient>,
+    pub(crate) lease: Lease,
     pub(crate) shards: Shards,
     pub(crate) held_bytes: Arc<AtomicUsize>,
 }
@@ -90,11 +92,12 @@ impl Committer {
         let is_only_kept = |one: &&Routed| one.event.received.as_ref().is_some_and(|request| !request.enters);
         let only_kept = routed.iter().filter(is_only_kept).count();
         let events: Vec<NewEvent> = routed.iter_mut().map(stored).collect();
+        let at = Asked { now, term: self.lease.term() };
         match self.store.accept(events, now).await {
             Ok(slots) => {
                 let new = slots.iter().filter(|slot| matches!(slot, Accepted::New { .. })).count();
                 accepted.increment(new.saturating_sub(only_kept) as u64);
-                self.hand_over(routed, &slots, now);
+                self.hand_over(routed, &slots, at);
                 let mut slots = slots.into_iter();
                 for (reply, count) in replies {
                     // A caller that went away has its events accepted all the same.
@@ -160,7 +163,7 @@ impl Committer {
         }
     }
 
-    fn hand_over(&self, routed: Vec<Routed>, slots: &[Accepted], now: postrider_core::time::UnixMs) {
+    fn hand_over(&self, routed: Vec<Routed>, slots: &[Accepted], at: Asked) {
         let mut by_shard: HashMap<usize, Vec<Message>> = HashMap::new();
         for (one, slot) in routed.into_iter().zip(slots) {
             let Accepted::New { id, first_delivery, placed } = slot else {
@@ -168,7 +171,7 @@ impl Committer {
                 continue;
             };
             self.follow(&one, placed);
-            for (webhook, message) in messages(one, *id, *first_delivery, placed, now) {
+            for (webhook, message) in messages(one, *id, *first_delivery, placed, at) {
                 by_shard.entry(self.shards.index(webhook)).or_default().push(message);
             }
         }
@@ -176,6 +179,13 @@ impl Committer {
             self.shards.send_all(shard, messages);
         }
     }
+}
+
+/// When the store was asked to accept.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    now: UnixMs,
+    term: u64,
 }
 
 /// What the store is given of an event; the received request, which nobody needs afterwards, is not copied.
@@ -190,7 +200,7 @@ fn messages(
     id: EventId,
     first_delivery: DeliveryId,
     placed: &Placed,
-    now: postrider_core::time::UnixMs,
+    Asked { now, term }: Asked,
 ) -> Vec<(WebhookId, Message)> {
     let Routed { event, mut watcher, .. } = routed;
     let deliveries = event.deliveries;
@@ -219,7 +229,7 @@ fn messages(
                     replay_id: None,
                     progress: Progress::default(),
                 };
-                Message::Deliver(Queued { job, watcher: watcher.take() })
+                Message::Deliver { queued: Queued { job, watcher: watcher.take() }, term }
             }
             Place::Parked => Message::Parked { webhook_id, number, due_at: now },
             Place::Elsewhere => return None,

@@ -64,11 +64,23 @@ impl Engine {
     /// # Errors
     /// See [`PublishError`]; nothing was accepted.
     pub async fn publish(&self, events: Vec<Publish>) -> Result<Vec<Published>, PublishError> {
+        self.take(events, Review::new()).await
+    }
+
+    /// As [`Engine::publish`], for what has happened elsewhere and cannot be refused any more: what does not fit the schema
+    /// of its type is accepted, with a warning.
+    ///
+    /// # Errors
+    /// As [`Engine::publish`], but for [`PublishError::Misfit`].
+    pub async fn record(&self, events: Vec<Publish>) -> Result<Vec<Published>, PublishError> {
+        self.take(events, Review::lenient()).await
+    }
+
+    async fn take(&self, events: Vec<Publish>, mut review: Review) -> Result<Vec<Published>, PublishError> {
         if self.store.is_shared() && events.iter().any(|event| self.catalog.tenant(event.tenant_id).is_none()) {
             // Another node may have made the tenant a moment ago.
             self.catalog.sync(&*self.store).await?;
         }
-        let mut review = Review::new();
         let mut routed = Vec::with_capacity(events.len());
         for (at, event) in events.into_iter().enumerate() {
             let tenant = self.catalog.tenant(event.tenant_id).ok_or(PublishError::UnknownTenant)?;

@@ -33,6 +33,8 @@ pub(crate) struct Settle {
     pub(crate) urgent: bool,
     /// What is to be told of the outcome.
     pub(crate) told: Option<Box<Exhausted>>,
+    /// The store did not take it: the delivery is canceled, or another node's by now.
+    pub(crate) refused: bool,
 }
 
 /// How long outcomes wait for company. Nobody waits for them but ordered lanes.
@@ -82,20 +84,19 @@ async fn commit(store: &dyn Store, ambient: &dyn Ambient, shards: &Shards, batch
         settled.push((batch.shard, settle));
     }
     let mut pause = RETRY_MIN;
-    loop {
+    let taken = loop {
         match store.record(outcomes.clone(), ambient.now()).await {
-            Ok(slots) => {
-                // Canceled meanwhile, or another node has taken over.
-                let lost = slots.iter().filter(|recorded| !**recorded).count();
-                if lost > 0 {
-                    metrics::counter!("postrider_outcomes_lost_total").increment(lost as u64);
-                }
-                break;
-            }
+            Ok(taken) => break taken,
             Err(error) => tracing::warn!(%error, outcomes = outcomes.len(), "outcomes could not be recorded yet"),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY_MAX);
+    };
+    for (settle, taken) in settled.iter_mut().flat_map(|(_, settle)| settle).zip(taken) {
+        settle.refused = !taken;
+        if settle.refused {
+            metrics::counter!("postrider_outcomes_lost_total").increment(1);
+        }
     }
     for (shard, settle) in settled {
         shards.send_all(shard, vec![Message::Settled(settle)]);

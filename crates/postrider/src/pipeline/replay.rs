@@ -9,11 +9,11 @@ use postrider_core::ids::{EventId, WebhookId};
 use postrider_core::limits;
 use tokio_util::sync::CancellationToken;
 
-use super::fanout;
 use super::shard::{Message, Shards};
+use super::{fanout, gateway};
 use crate::ambient::Ambient;
 use crate::catalog::Catalog;
-use crate::store::{self, ReplayMatch, ReplayRecord, ReplayStep, ReplayTargets, Store};
+use crate::store::{self, ReplayMatch, ReplayRecord, ReplayStep, ReplayTargets, Source, Store};
 
 /// Pause before a step that the store refused is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -79,6 +79,9 @@ impl Replayer {
         let webhooks: Vec<WebhookId> = match select.targets {
             ReplayTargets::Original => found.webhook_id.into_iter().collect(),
             ReplayTargets::Webhook(webhook) => vec![webhook],
+            ReplayTargets::Current if found.event.source == Source::Gateway => {
+                found.event.external_id.as_deref().and_then(store::fired_webhook).into_iter().collect()
+            }
             ReplayTargets::Current => match self.catalog.tenant(select.tenant_id) {
                 Some(tenant) => {
                     let event = &found.event;
@@ -88,7 +91,11 @@ impl Replayer {
                 None => Vec::new(),
             },
         };
-        let open = webhooks.into_iter().filter(|id| super::takes_deliveries(&self.catalog, select.tenant_id, *id));
+        let takes = |id: &WebhookId| {
+            super::takes_deliveries(&self.catalog, select.tenant_id, *id)
+                && gateway::is_for(&self.catalog, &found.event, *id)
+        };
+        let open = webhooks.into_iter().filter(takes);
         open.map(|webhook| (found.event.id, webhook)).collect()
     }
 }

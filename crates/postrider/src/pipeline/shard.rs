@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::attempt::{Ended, attempt};
 use super::chores::Chore;
 use super::dispatch::{Action, Dispatcher};
+use super::gateway::Preparation;
 use super::lane::Queued;
 use super::record::{Batch, Settle};
 use crate::ambient::Ambient;
@@ -27,7 +28,11 @@ use crate::telemetry::traces::class_name;
 /// outcome, a call.
 #[derive(Debug)]
 pub(crate) enum Message {
-    Deliver(Queued),
+    Deliver {
+        queued: Queued,
+        /// The lease's term when the store was asked.
+        term: u64,
+    },
     Parked {
         webhook_id: WebhookId,
         number: i64,
@@ -99,7 +104,7 @@ impl Shards {
     }
 }
 
-type Refilled = (WebhookId, usize, store::Result<Refill>);
+type Refilled = (WebhookId, usize, u64, store::Result<Refill>);
 
 /// How long to wait before a refill that failed is tried again.
 const REFILL_AGAIN: Duration = Duration::from_secs(1);
@@ -114,8 +119,11 @@ pub(crate) struct Shard {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) ambient: Arc<dyn Ambient>,
     pub(crate) lease: Lease,
+    /// The lease's term of which the lanes know.
+    pub(crate) term: u64,
     pub(crate) client: Arc<dyn Transport>,
     pub(crate) listeners: Arc<dyn Transport>,
+    pub(crate) preparation: Preparation,
     pub(crate) records: mpsc::UnboundedSender<Batch>,
     pub(crate) chores: mpsc::UnboundedSender<Chore>,
     pub(crate) dispatcher: Dispatcher,
@@ -223,7 +231,7 @@ impl Shard {
         if self.dispatcher.wake_at().is_some_and(|at| at <= now) {
             self.dispatcher.tick(now);
         }
-        let leased = self.lease.is_valid();
+        let leased = self.lease.is_valid() && self.lease.term() == self.term;
         while sending
             && leased
             && let Some((queued, target)) = self.dispatcher.next(now)
@@ -231,7 +239,8 @@ impl Shard {
             self.in_flight.insert(queued.job.delivery_id);
             let transport: Arc<dyn Transport> =
                 if target.record.temporary { self.listeners.clone() } else { self.client.clone() };
-            self.attempts.push(attempt(queued, target, transport, self.ambient.clone()).boxed());
+            let (ambient, preparation) = (self.ambient.clone(), self.preparation.clone());
+            self.attempts.push(attempt(queued, target, transport, ambient, preparation).boxed());
         }
         self.act();
         self.gauges.in_flight.set(self.in_flight.len() as f64);
@@ -251,10 +260,11 @@ impl Shard {
                     outcomes.push((*recorded, settle));
                 }
                 Action::Refill { webhook_id, order, limit } => {
-                    let (store, now) = (self.store.clone(), self.ambient.now());
+                    let (store, now, term) = (self.store.clone(), self.ambient.now(), self.lease.term());
                     let bytes = postrider_core::limits::REFILL_BYTES_MAX;
-                    let read =
-                        async move { (webhook_id, limit, store.refill(webhook_id, order, now, limit, bytes).await) };
+                    let read = async move {
+                        (webhook_id, limit, term, store.refill(webhook_id, order, now, limit, bytes).await)
+                    };
                     self.refills.push(read.boxed());
                 }
                 Action::CancelPending(webhook_id) => self.chore(Chore::CancelPending(webhook_id)),
@@ -292,10 +302,13 @@ impl Shard {
         self.dispatcher.ended(ended, self.ambient.now(), jitter);
     }
 
-    fn refilled(&mut self, (webhook_id, asked, result): Refilled) {
+    fn refilled(&mut self, (webhook_id, asked, term, result): Refilled) {
         let now = self.ambient.now();
         match result {
-            Ok(refill) => self.dispatcher.refilled(webhook_id, asked, refill, now),
+            Ok(refill) => {
+                self.dispatcher.refilled(webhook_id, asked, refill, now);
+                self.doubt_unless_of(term, webhook_id, now);
+            }
             Err(error) => {
                 tracing::warn!(%error, %webhook_id, "the queue could not be read");
                 self.dispatcher.refill_failed(webhook_id, now + REFILL_AGAIN, now);
@@ -306,14 +319,21 @@ impl Shard {
     fn take(&mut self, message: Message) {
         let now = self.ambient.now();
         match message {
-            Message::Deliver(queued) => self.dispatcher.deliver(queued, now),
+            Message::Deliver { queued, term } => {
+                let webhook_id = queued.job.webhook_id;
+                self.dispatcher.deliver(queued, now);
+                self.doubt_unless_of(term, webhook_id, now);
+            }
             Message::Parked { webhook_id, number, due_at } => {
                 self.dispatcher.parked(webhook_id, number, due_at, now);
             }
             Message::Settled(settled) => self.dispatcher.settled(settled, now),
             Message::Wake(webhook_id) => self.dispatcher.wake(webhook_id, now),
             Message::Changed(webhook_id) => self.dispatcher.changed(webhook_id, now),
-            Message::Lost => self.dispatcher.lost(now),
+            Message::Lost => {
+                self.term = self.lease.term();
+                self.dispatcher.lost(now);
+            }
             Message::Noticed { webhook_id, open_until } => self.dispatcher.noticed(webhook_id, open_until, now),
             Message::InFlight(reply) => {
                 let _ = reply.send(self.in_flight.iter().copied().collect());
@@ -322,6 +342,13 @@ impl Shard {
                 let _ = reply.send(self.withdraw(webhook_id, delivery_id, now));
             }
             Message::Stop(_) => {}
+        }
+    }
+
+    /// A reply of the store that was long on its way can bring what other nodes have taken over since.
+    fn doubt_unless_of(&mut self, term: u64, webhook_id: WebhookId, now: UnixMs) {
+        if term != self.lease.term() {
+            self.dispatcher.doubt(webhook_id, now);
         }
     }
 

@@ -10,6 +10,7 @@ use postrider_core::retry::Schedule;
 use postrider_core::signing::{SigningKeys, WebhookSecrets};
 use url::Url;
 
+use super::gateway::Gateway;
 use crate::catalog::Catalog;
 use crate::sealing::Sealer;
 use crate::store::WebhookRecord;
@@ -26,6 +27,8 @@ pub(crate) struct Target {
     pub(crate) headers: HeaderMap,
     pub(crate) schedule: Schedule,
     pub(crate) timeout: Duration,
+    /// What makes its requests, if the gateway fires it.
+    pub(crate) gateway: Option<Gateway>,
 }
 
 /// What sealed secrets of a webhook are bound to.
@@ -65,6 +68,7 @@ impl Target {
             keys: SigningKeys::new(spec.dialect, &secrets)?,
             headers,
             schedule: Schedule::of(spec.dialect, spec.retry.as_ref()),
+            gateway: Gateway::prepare(&record, policy)?,
             timeout: spec.timeout_ms.map_or(spec.dialect.timeout(), |ms| Duration::from_millis(ms.into())),
             record,
         })

@@ -117,6 +117,11 @@ pub async fn delete(app: &App, id: TenantId, actor: &Actor) -> Result<()> {
     if !app.store.delete_tenant(id, entry).await? {
         return Err(Rejection::NotFound("tenant"));
     }
+    // None of them counts without its tenant; this only tidies up.
+    let ended = app.store.end_sessions(id.0, crate::store::Ending::AllBut(None), None).await;
+    if let Err(error) = ended.map(drop).and(app.store.drop_links(id.0).await) {
+        tracing::debug!(%error, "portal sessions and links of a deleted tenant are left to the sweep");
+    }
     for webhook in app.catalog.remove_tenant(id).iter() {
         app.listeners.disconnect(webhook.record.id);
         app.engine.webhook_changed(webhook.record.id);

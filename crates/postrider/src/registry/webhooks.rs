@@ -1,6 +1,7 @@
 //! Webhooks: their rules, their secrets and the rotation of these.
 
 mod receiver;
+mod shown;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 
 use self::receiver::Held;
 pub use self::receiver::{DEFAULT_SOURCE, RECEIVE_PATH, ReceiverChange, learn_secret, receive_url, receiver_secrets};
+pub use self::shown::{ShownRequest, greeting, ping, shown_request, test};
 use super::{Patch, Rejection, Result, audit};
 use crate::app::App;
 use crate::catalog;
@@ -114,12 +116,13 @@ pub async fn create_temporary(
     insert(app, record, &owner, fresh(app, None), actor).await
 }
 
-fn blank(app: &App, tenant_id: TenantId, dialect: Dialect) -> WebhookRecord {
+pub(super) fn blank(app: &App, tenant_id: TenantId, dialect: Dialect) -> WebhookRecord {
     let now = app.ambient.now();
     let spec = WebhookSpec {
         name: None,
         url: String::new(),
         receiver: None,
+        gateway: None,
         events: Subscriptions::default(),
         description: None,
         dialect,
@@ -165,7 +168,7 @@ async fn insert(
 }
 
 /// Whether the tenant may have one more. Listeners count only against the bound of every tenant: they come and go.
-fn check_count(owner: &catalog::Tenant, record: &WebhookRecord) -> Result<()> {
+pub(super) fn check_count(owner: &catalog::Tenant, record: &WebhookRecord) -> Result<()> {
     let lasting = owner.webhooks.iter().filter(|webhook| !webhook.record.temporary).count();
     let own = owner.record.settings.webhooks_max.filter(|_| !record.temporary);
     let most = match own {
@@ -192,6 +195,7 @@ pub async fn change(
     if record.temporary && record.spec.url != before.spec.url {
         return Err(Rejection::invalid("url", "a listener's webhook has no URL of its own"));
     }
+    check_gateway(&before.spec, &record.spec)?;
     if record.spec.dialect != before.spec.dialect {
         let own = held.as_ref().map_or_else(|| own_secrets(app, &before), |held| Ok(held.own.clone()))?;
         check_secrets_fit(&own, record.spec.dialect)?;
@@ -202,6 +206,22 @@ pub async fn change(
     let only_toggled = record.spec == before.spec && record.status != before.status;
     let action = if only_toggled { "webhook.toggled" } else { "webhook.updated" };
     update(app, &before, record, action, actor).await
+}
+
+/// What the gateway makes of its own fields is changed there.
+fn check_gateway(before: &WebhookSpec, after: &WebhookSpec) -> Result<()> {
+    let fields = [
+        ("url", before.url != after.url),
+        ("events", before.events != after.events),
+        ("dialect", before.dialect != after.dialect),
+        ("timeout_ms", before.timeout_ms != after.timeout_ms),
+        ("retry", before.retry != after.retry),
+        ("receiver", before.receiver != after.receiver),
+    ];
+    match fields.into_iter().find(|(_, differs)| *differs && before.gateway.is_some()) {
+        Some((field, _)) => Err(Rejection::invalid(field, "of a gateway webhook is changed at /admin/webhooks")),
+        None => Ok(()),
+    }
 }
 
 /// Switches a webhook on or off.
@@ -303,12 +323,12 @@ pub fn own_secrets(app: &App, record: &WebhookRecord) -> Result<WebhookSecrets> 
     Ok(serde_json::from_slice(&plain).map_err(anyhow::Error::from)?)
 }
 
-fn seal(app: &App, record: &mut WebhookRecord, secrets: &WebhookSecrets) {
+pub(super) fn seal(app: &App, record: &mut WebhookRecord, secrets: &WebhookSecrets) {
     let plain = zeroize::Zeroizing::new(serde_json::to_vec(secrets).expect("secrets are plain JSON"));
     record.sealed_secrets = app.sealer.seal(&secrets_purpose(record.id), &plain);
 }
 
-async fn update(
+pub(super) async fn update(
     app: &App,
     before: &WebhookRecord,
     mut record: WebhookRecord,
@@ -323,7 +343,7 @@ async fn update(
     Ok(record)
 }
 
-async fn put(app: &App, record: WebhookRecord, entry: AuditEntry) -> Result<Arc<WebhookRecord>> {
+pub(super) async fn put(app: &App, record: WebhookRecord, entry: AuditEntry) -> Result<Arc<WebhookRecord>> {
     app.store.put_webhook(record.clone(), entry).await?;
     let id = record.id;
     app.catalog.put_webhook(record.clone());
@@ -453,9 +473,12 @@ fn unmasked(new: BTreeMap<String, String>, old: &BTreeMap<String, String>) -> BT
 }
 
 /// A webhook as the audit log shows it.
-fn view(record: &WebhookRecord) -> Value {
+pub(super) fn view(record: &WebhookRecord) -> Value {
     let mut view = serde_json::to_value(&record.spec).expect("a webhook is plain JSON");
     view["headers"] = json!(masked(&record.spec.headers));
+    if let Some(gateway) = &record.spec.gateway {
+        view["gateway"]["headers_templates"] = json!(masked(&gateway.headers_templates));
+    }
     view["status"] = json!(record.status);
     view["disabled_reason"] = json!(record.disabled_reason);
     view

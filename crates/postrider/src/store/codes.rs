@@ -30,7 +30,7 @@ macro_rules! integer_codes {
 }
 
 integer_codes!(trigger_code, trigger_from, Trigger { Event = 0, Retry = 1, Replay = 2, Test = 3 });
-integer_codes!(source_code, source_from, Source { Api = 0, Test = 1, Received = 2, Partner = 3, System = 4 });
+integer_codes!(source_code, source_from, Source { Api = 0, Test = 1, Received = 2, Partner = 3, System = 4, Gateway = 5 });
 integer_codes!(verdict_code, verdict_from, VerdictKind { Unattempted = 0, Verified = 1, Authenticated = 2, Failed = 3 });
 integer_codes!(replay_status_code, replay_status_from, ReplayStatus { Running = 0, Finished = 1, Canceled = 2 });
 integer_codes!(error_code, error_from, ErrorClass {

@@ -6,7 +6,9 @@
 #![allow(clippy::unwrap_used)]
 
 pub(crate) mod accepting;
+pub(crate) mod accounts;
 pub(crate) mod configuring;
+pub(crate) mod gateway;
 pub(crate) mod listing;
 pub(crate) mod queueing;
 pub(crate) mod receiving;
@@ -78,6 +80,7 @@ macro_rules! suite {
             every_attempt_of_a_delivery_is_kept_in_order,
             an_outcome_of_what_is_not_held_changes_nothing,
             one_lost_row_does_not_disturb_the_others_of_its_batch,
+            of_two_ends_of_one_delivery_the_first_is_recorded,
             a_delivery_canceled_without_an_attempt_says_why,
             a_release_counts_nothing,
             every_field_of_an_attempt_is_kept,
@@ -95,6 +98,7 @@ macro_rules! suite {
         $crate::store::conformance::tests_of!($(#[$attribute])* $make, replaying:
             one_event_is_replayed_to_the_webhooks_named,
             an_original_replay_matches_finished_deliveries_in_its_window,
+            a_bounded_count_looks_at_so_much_and_says_whether_that_was_all,
             a_current_replay_matches_events,
             a_replay_walks_every_match_once_while_others_arrive,
             steps_move_cursor_and_counters_and_survive_a_restart,
@@ -105,6 +109,9 @@ macro_rules! suite {
             statistics_count_what_ended_in_the_window,
             statistics_are_told_for_webhook_tenant_and_platform,
             percentiles_are_within_the_promised_error,
+            each_bucket_has_percentiles_of_its_own,
+            webhooks_are_summed_up_apart_and_only_their_tenants,
+            a_pulse_is_another_after_an_event_and_after_an_outcome,
             health_follows_the_order_of_attempts,
             tests_count_neither_in_statistics_nor_in_health,
             pending_is_counted_exactly,
@@ -143,6 +150,33 @@ macro_rules! suite {
             received_requests_go_with_their_day,
             a_sweep_of_many_received_requests_is_bounded,
             received_requests_of_a_deleted_tenant_stay_until_their_day_goes,
+        );
+        $crate::store::conformance::tests_of!($(#[$attribute])* $make, gateway:
+            objects_are_kept_as_they_were_put,
+            a_name_is_taken_whatever_its_case_until_it_is_deleted,
+            a_deleted_object_is_gone_with_its_use,
+            a_tenants_objects_go_with_it,
+            no_window_has_more_fires_than_allowed,
+            a_delivery_that_asks_again_is_told_the_same,
+            fires_at_once_are_counted_exactly,
+            fires_that_no_longer_count_are_swept,
+            a_firing_is_known_by_an_id_that_nobody_outside_sees,
+            use_of_keys_adds_up,
+            every_filter_of_the_route_log_gives_exactly_what_matches,
+            the_route_log_goes_with_its_day,
+            numbers_go_on_after_calls_that_were_logged_alone,
+        );
+        $crate::store::conformance::tests_of!($(#[$attribute])* $make, accounts:
+            a_user_is_kept_and_has_its_address_alone,
+            a_session_is_found_by_its_hash_until_it_expires,
+            a_session_that_was_ended_is_not_renewed,
+            sessions_end_one_by_one_or_all_but_one,
+            the_oldest_session_ends_for_one_too_many,
+            a_link_is_used_once,
+            an_owner_has_one_link_of_a_kind,
+            an_owner_has_many_links_into_the_portal_listed_and_revoked,
+            the_link_that_ends_first_goes_for_one_too_many,
+            what_has_ended_is_swept,
         );
         $crate::store::conformance::tests_of!($(#[$attribute])* $make, configuring:
             what_was_put_is_the_configuration_after_a_restart,

@@ -17,6 +17,7 @@ struct Running {
     start: Instant,
     /// Milliseconds after `start`.
     ends: AtomicU64,
+    term: AtomicU64,
 }
 
 impl Lease {
@@ -27,7 +28,7 @@ impl Lease {
 
     /// Has ended already.
     pub fn ended() -> Lease {
-        Lease(Some(Arc::new(Running { start: Instant::now(), ends: AtomicU64::new(0) })))
+        Lease(Some(Arc::new(Running { start: Instant::now(), ends: AtomicU64::new(0), term: AtomicU64::new(0) })))
     }
 
     /// Sets its end to `span` after `from`, the moment before the renewal was asked for.
@@ -43,6 +44,19 @@ impl Lease {
         if let Some(running) = &self.0 {
             running.ends.store(0, Relaxed);
         }
+    }
+
+    /// Ends it now, and the term with it: what was held is others'.
+    pub fn lose(&self) {
+        if let Some(running) = &self.0 {
+            running.term.fetch_add(1, Relaxed);
+        }
+        self.end();
+    }
+
+    /// How often everything was lost. What the store gave in an earlier term may be others' by now.
+    pub fn term(&self) -> u64 {
+        self.0.as_ref().map_or(0, |running| running.term.load(Relaxed))
     }
 
     pub fn is_valid(&self) -> bool {
@@ -73,6 +87,11 @@ mod tests {
         assert!(lease.is_valid_at(after(11)));
         lease.end();
         assert!(!lease.is_valid());
+        assert_eq!(lease.term(), 0, "it may be renewed");
+        lease.renew(after(9), Duration::from_secs(10));
+        lease.lose();
+        assert_eq!((lease.is_valid(), lease.term()), (false, 1));
+        assert_eq!(Lease::unlimited().term(), 0);
         assert!(Lease::unlimited().is_valid_at(after(1_000_000)));
     }
 }

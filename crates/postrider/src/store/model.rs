@@ -1,17 +1,26 @@
 //! What goes in and out of the store.
 
-use std::collections::BTreeMap;
+mod accounts;
+mod configuration;
+mod gateway;
+mod replays;
+mod statistics;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use postrider_core::delivery::{Attempt, AttemptError, DeliveryStatus, Progress, Trigger};
-use postrider_core::dialect::Dialect;
-use postrider_core::ids::{AuditId, DeliveryId, EventId, KeyId, PartnerId, ReplayId, TenantId, WebhookId};
+use postrider_core::ids::{DeliveryId, EventId, PartnerId, ReplayId, TenantId, WebhookId};
 use postrider_core::inbound::{Reason, Verdict, VerdictKind};
 use postrider_core::time::UnixMs;
-use postrider_core::webhook::{WebhookSpec, WebhookStatus};
 use serde::{Deserialize, Serialize};
+
+pub use accounts::*;
+pub use configuration::*;
+pub use gateway::*;
+pub use replays::*;
+pub use statistics::*;
 
 /// Whose rows a call may see. What is outside does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +54,15 @@ pub enum Source {
     Partner,
     /// What Postrider itself has to tell of webhooks and deliveries.
     System,
+    /// An operation of the data gateway that fires one webhook: the event is for that one alone.
+    Gateway,
+}
+
+impl Source {
+    /// Whether the external id only tells repeats, and is for nobody outside.
+    pub fn hides_external_id(self) -> bool {
+        matches!(self, Source::Received | Source::Gateway)
+    }
 }
 
 /// An accepted event as the pipeline needs it: shared by its deliveries, payload once.
@@ -98,7 +116,7 @@ pub struct Shown<'a> {
 // An external id is what repeats an event: what its publisher has chosen, or one of the following, which have characters
 // that publishers' own ids never have.
 //
-// - `<webhook>/<id>`: a received event; nobody outside needs to know it.
+// - `<webhook>/<id>`: a received event, or a firing of a gateway webhook; nobody outside needs to know it.
 // - `~<uuid>`: an event of two streams, which know it by this id and not by its numbers in either.
 // - `<tenant>><id>`: in a partner's stream, an event that its tenant knows as `id` (chosen, or of the form before).
 
@@ -133,6 +151,11 @@ pub fn outer_id(id: EventId, external_id: Option<&str>) -> String {
 /// The id that the publisher chose, of the kinds that `external_id` may hold.
 pub fn own_id(external_id: Option<&str>) -> Option<&str> {
     external_id.filter(|id| !id.contains(['/', '>', '~']))
+}
+
+/// The webhook that a firing is for, of its external id.
+pub fn fired_webhook(external_id: &str) -> Option<WebhookId> {
+    external_id.split_once('/')?.0.parse().ok()
 }
 
 fn raw_bytes(raw: Option<&RawBody>) -> usize {
@@ -493,380 +516,6 @@ pub struct Page {
 pub struct Listed<T> {
     pub items: Vec<T>,
     pub next: Option<i64>,
-}
-
-// ---- replays -------------------------------------------------------------------------------------------------------
-
-/// What a bulk replay takes, always of one tenant.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ReplaySelect {
-    pub tenant_id: TenantId,
-    /// Events accepted in `since..until`.
-    pub since: UnixMs,
-    pub until: UnixMs,
-    /// Empty: every type. Patterns as in subscriptions.
-    pub types: postrider_core::subscription::Subscriptions,
-    /// Empty: every status; only finished deliveries ever match.
-    pub statuses: Vec<DeliveryStatus>,
-    pub webhook_id: Option<WebhookId>,
-    pub targets: ReplayTargets,
-}
-
-impl ReplaySelect {
-    /// Whether events of this type may match. Postrider's own events go again to where they went; to anybody else only
-    /// if they are named.
-    pub fn wants_type(&self, event_type: &str) -> bool {
-        let is_any = self.types.0.is_empty() && self.targets == ReplayTargets::Original;
-        is_any || self.types.matches(event_type)
-    }
-}
-
-/// To whom matched events go again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ReplayTargets {
-    /// Each matched delivery to its own webhook: matches are deliveries.
-    Original,
-    /// Each matched event to whoever is subscribed now: matches are events.
-    Current,
-    /// Each matched event to this webhook: matches are events.
-    Webhook(WebhookId),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ReplayStatus {
-    Running,
-    Finished,
-    Canceled,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ReplayRecord {
-    pub id: ReplayId,
-    pub select: ReplaySelect,
-    pub rate_per_second: Option<f64>,
-    pub status: ReplayStatus,
-    /// Matches counted when it started.
-    pub matched: u64,
-    /// Matches handled so far.
-    pub done: u64,
-    /// Deliveries queued so far.
-    pub queued: u64,
-    pub cursor: i64,
-    pub created_at: UnixMs,
-    pub finished_at: Option<UnixMs>,
-}
-
-/// One match: an event, and for [`ReplayTargets::Original`] the webhook it went to.
-#[derive(Clone, Debug)]
-pub struct ReplayMatch {
-    /// The cursor after this match.
-    pub cursor: i64,
-    pub event: Arc<EventBody>,
-    pub webhook_id: Option<WebhookId>,
-}
-
-#[derive(Clone, Debug)]
-pub struct ReplayStep {
-    pub id: ReplayId,
-    pub tenant_id: TenantId,
-    pub deliveries: Vec<(EventId, WebhookId)>,
-    pub cursor: i64,
-    pub done: u64,
-    pub finished: bool,
-}
-
-// ---- statistics ------------------------------------------------------------------------------------------------------
-
-#[derive(Clone, Debug)]
-pub struct StatsQuery {
-    pub scope: Scope,
-    pub webhook_id: Option<WebhookId>,
-    pub since: UnixMs,
-    pub until: UnixMs,
-    /// Width of a bucket of the series, milliseconds: a multiple of [`ROLLUP_MS`].
-    pub bucket_ms: i64,
-}
-
-/// Width of the stored buckets, milliseconds.
-pub const ROLLUP_MS: i64 = 5 * 60 * 1000;
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Stats {
-    /// Deliveries that ended in the window.
-    pub succeeded: u64,
-    pub failed: u64,
-    pub canceled: u64,
-    /// Attempts made in the window, by status code (`0`: none received).
-    pub attempts: u64,
-    pub by_status_code: BTreeMap<u16, u64>,
-    /// Deliveries pending now.
-    pub pending: u64,
-    /// Over attempts that got a reply, milliseconds; within 3.2 % (see `histogram`).
-    pub latency: Option<Latency>,
-    pub last_success_at: Option<UnixMs>,
-    pub last_failure_at: Option<UnixMs>,
-    pub series: Vec<StatsPoint>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Latency {
-    pub avg_ms: f64,
-    pub p50_ms: u32,
-    pub p95_ms: u32,
-    pub p99_ms: u32,
-    pub max_ms: u32,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StatsPoint {
-    /// Start of the bucket.
-    pub at: UnixMs,
-    pub succeeded: u64,
-    pub failed: u64,
-}
-
-/// How a webhook has been doing; all `None` before its first attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WebhookHealth {
-    pub webhook_id: WebhookId,
-    pub last_delivery_at: Option<UnixMs>,
-    pub last_success_at: Option<UnixMs>,
-    pub last_failure_at: Option<UnixMs>,
-    /// Whether the last attempt succeeded.
-    pub last_succeeded: Option<bool>,
-    /// Since when nothing but failures.
-    pub failing_since: Option<UnixMs>,
-    pub consecutive_failures: u32,
-    /// A delivery failed for good and none has succeeded since.
-    pub failing: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Gauges {
-    pub pending: u64,
-    pub oldest_due: Option<UnixMs>,
-    pub store_bytes: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SweepReport {
-    pub days_dropped: u32,
-    pub rows_removed: u64,
-    pub more: bool,
-}
-
-// ---- configuration -----------------------------------------------------------------------------------------------------
-
-/// Changes of configuration up to a version.
-#[derive(Clone, Debug)]
-pub struct Changes {
-    pub version: u64,
-    pub change: Change,
-}
-
-#[derive(Clone, Debug)]
-pub enum Change {
-    /// The objects that have changed, as they are now; `None`: gone.
-    Some(Vec<Changed>),
-    /// Too much has changed to tell one by one.
-    All(Box<Configuration>),
-}
-
-#[derive(Clone, Debug)]
-pub enum Changed {
-    Partner(PartnerId, Option<PartnerRecord>),
-    Tenant(TenantId, Option<TenantRecord>),
-    Key(KeyId, Option<KeyRecord>),
-    EventType(Option<TenantId>, String, Option<EventTypeRecord>),
-    Webhook(WebhookId, Option<Box<WebhookRecord>>),
-}
-
-#[derive(Clone, Debug, Default)]
-pub struct Configuration {
-    /// Grows with every change, where there are nodes that must hear of it.
-    pub version: u64,
-    pub partners: Vec<PartnerRecord>,
-    pub tenants: Vec<TenantRecord>,
-    pub keys: Vec<KeyRecord>,
-    pub event_types: Vec<EventTypeRecord>,
-    pub webhooks: Vec<WebhookRecord>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PartnerRecord {
-    pub id: PartnerId,
-    pub name: String,
-    pub created_at: UnixMs,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TenantRecord {
-    pub id: TenantId,
-    pub name: String,
-    pub partner_id: Option<PartnerId>,
-    pub external_id: Option<String>,
-    /// Default dialect of its webhooks.
-    pub dialect: Dialect,
-    pub settings: TenantSettings,
-    pub created_at: UnixMs,
-    pub updated_at: UnixMs,
-}
-
-impl TenantRecord {
-    /// The stream of a partner: a tenant in all but name, which has the id of its partner. Events of the partner's tenants
-    /// are events of this stream, too, if one of its webhooks wants them.
-    pub fn stream_of(partner: &PartnerRecord) -> TenantRecord {
-        TenantRecord {
-            id: TenantId(partner.id.0),
-            name: partner.name.clone(),
-            partner_id: Some(partner.id),
-            external_id: None,
-            dialect: Dialect::default(),
-            settings: TenantSettings::default(),
-            created_at: partner.created_at,
-            updated_at: partner.created_at,
-        }
-    }
-
-    /// Whether it is the stream of a partner and no tenant.
-    pub fn is_stream(&self) -> bool {
-        self.partner_id.is_some_and(|partner| partner.0 == self.id.0)
-    }
-}
-
-/// What is decided for each tenant; kept as JSON.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct TenantSettings {
-    /// What becomes of events that do not fit the schema of their type.
-    pub validation: Validation,
-    /// Events accepted per second, over all nodes together; `None`: not limited.
-    pub events_per_second: Option<u32>,
-    /// Events accepted per UTC day; `None`: not limited.
-    pub events_per_day: Option<u64>,
-    /// Webhooks at a time; `None`: as many as the limits of the deployment allow.
-    pub webhooks_max: Option<u32>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Validation {
-    /// Schemas only describe.
-    #[default]
-    Off,
-    /// Accepted, and the answer says what does not fit.
-    Warn,
-    /// Refused.
-    Enforce,
-}
-
-/// What a key or user may do within its tenant. Ordered: each includes the ones before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    Viewer,
-    Member,
-    Admin,
-    Owner,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyRecord {
-    pub id: KeyId,
-    pub tenant_id: TenantId,
-    pub name: String,
-    pub role: Role,
-    /// Empty: all that the role allows.
-    pub scopes: Vec<String>,
-    /// SHA-256 of the key.
-    pub hash: [u8; 32],
-    /// The first characters, to recognise it by.
-    pub shown_prefix: String,
-    pub expires_at: Option<UnixMs>,
-    pub created_at: UnixMs,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EventTypeRecord {
-    /// `None`: of the platform, seen by every tenant.
-    pub tenant_id: Option<TenantId>,
-    pub name: String,
-    pub group: Option<String>,
-    pub description: Option<String>,
-    pub schema: Option<serde_json::Value>,
-    pub example: Option<serde_json::Value>,
-    pub deprecated: bool,
-    pub created_at: UnixMs,
-    pub updated_at: UnixMs,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct WebhookRecord {
-    pub id: WebhookId,
-    pub tenant_id: TenantId,
-    pub spec: WebhookSpec,
-    pub status: WebhookStatus,
-    pub disabled_reason: Option<String>,
-    /// `WebhookSecrets` as sealed by [`crate::sealing`].
-    pub sealed_secrets: Vec<u8>,
-    /// `ReceiverSecrets`, sealed apart: who sends need not open them.
-    pub sealed_receiver: Option<Vec<u8>>,
-    /// Made by `postrider listen`; removed at start.
-    pub temporary: bool,
-    pub created_at: UnixMs,
-    pub updated_at: UnixMs,
-}
-
-impl WebhookRecord {
-    /// Whether all its deliveries must be sent by one process: its rules would not hold otherwise, or its listener is
-    /// connected there.
-    pub fn is_homed(&self) -> bool {
-        self.temporary || self.spec.is_homed()
-    }
-}
-
-/// Who did something, from where.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Actor {
-    /// `admin`, `key_…`, or `system`.
-    pub id: String,
-    pub address: Option<std::net::IpAddr>,
-    pub request_id: Option<String>,
-}
-
-/// One change. `before` and `after` never contain a secret.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AuditEntry {
-    pub id: AuditId,
-    pub at: UnixMs,
-    pub tenant_id: Option<TenantId>,
-    pub actor: Actor,
-    /// Such as `webhook.created`.
-    pub action: String,
-    /// Outer id of what was changed.
-    pub target: String,
-    pub before: Option<serde_json::Value>,
-    pub after: Option<serde_json::Value>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct AuditRecord {
-    /// Position in the log; the cursor.
-    pub number: i64,
-    pub entry: AuditEntry,
-    /// The entry's link of the chain (see [`chain`](super::chain)); `None`: written by a version that knew none.
-    pub hash: Option<[u8; 32]>,
-}
-
-#[derive(Clone, Debug)]
-pub struct AuditQuery {
-    pub scope: Scope,
-    pub actor: Option<String>,
-    pub action: Option<String>,
-    pub since: Option<UnixMs>,
-    pub page: Page,
 }
 
 // ---- idempotent replies ------------------------------------------------------------------------------------------------

@@ -5,11 +5,13 @@
 //! takes over and what it is told; [`homes`](accept) keep the order of a webhook across nodes.
 
 mod accept;
+mod accounts;
 mod audit;
 mod changes;
 mod config;
 mod connection;
 mod failure;
+mod gateway;
 mod history;
 mod homes;
 mod inspect;
@@ -46,7 +48,7 @@ use std::sync::atomic::{AtomicBool, AtomicI16, AtomicI32, AtomicI64, AtomicUsize
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deadpool_postgres::Object;
+use deadpool_postgres::Object as Connection;
 use parking_lot::Mutex;
 use postrider_core::delivery::Attempt;
 use postrider_core::ids::{DeliveryId, EventId, KeyId, PartnerId, ReplayId, TenantId, WebhookId};
@@ -54,6 +56,7 @@ use postrider_core::time::UnixMs;
 use postrider_core::webhook::Ordering;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
 
 pub use self::inspect::{Observation, Weight};
 pub use self::migrate::Migrated;
@@ -221,17 +224,17 @@ impl Node {
     }
 
     /// A connection for the hot path: acceptances, outcomes, refills.
-    async fn writer(&self) -> Result<Object> {
+    async fn writer(&self) -> Result<Connection> {
         self.pools.get(&self.pools.hot).await
     }
 
     /// A connection for everything else, writing or not.
-    async fn reader(&self) -> Result<Object> {
+    async fn reader(&self) -> Result<Connection> {
         self.pools.get(&self.pools.general).await
     }
 
     /// A connection for the session's own needs.
-    async fn session_client(&self) -> Result<Object> {
+    async fn session_client(&self) -> Result<Connection> {
         self.pools.get(&self.pools.session).await
     }
 
@@ -264,6 +267,14 @@ impl Store for PgStore {
 
     fn nodes(&self) -> usize {
         self.node.living.load(Relaxed).max(1)
+    }
+
+    fn schema(&self) -> u32 {
+        migrate::KNOWN.unsigned_abs()
+    }
+
+    async fn living(&self) -> Result<Vec<LivingNode>> {
+        self.within(LOOK_MAX, nodes::living(self)).await
     }
 
     async fn begin(&self, now: UnixMs) -> Result<Begun> {
@@ -360,6 +371,10 @@ impl Store for PgStore {
         self.call(replay::count(self, select)).await
     }
 
+    async fn replay_count_some(&self, select: &ReplaySelect, rows_max: usize) -> Result<SomeMatches> {
+        self.call(replay::count_some(self, select, rows_max)).await
+    }
+
     async fn replay_create(&self, replay: ReplayRecord, audit: AuditEntry) -> Result<()> {
         self.call(replay::create(self, replay, audit)).await
     }
@@ -420,6 +435,20 @@ impl Store for PgStore {
 
     async fn stats(&self, query: StatsQuery) -> Result<Stats> {
         self.call(stats::stats(self, query)).await
+    }
+
+    async fn webhook_totals(
+        &self,
+        tenant: TenantId,
+        webhooks: &[WebhookId],
+        since: UnixMs,
+        until: UnixMs,
+    ) -> Result<Vec<WebhookTotals>> {
+        self.call(stats::webhook_totals(self, tenant, webhooks, (since, until))).await
+    }
+
+    async fn pulse(&self, tenant: TenantId) -> Result<Pulse> {
+        self.call(stats::pulse(self, tenant)).await
     }
 
     async fn health(&self, webhooks: &[WebhookId]) -> Result<Vec<WebhookHealth>> {
@@ -498,6 +527,34 @@ impl Store for PgStore {
         self.call(config::delete_webhook(self, id, audit)).await
     }
 
+    async fn put_object(&self, object: Object, audit: AuditEntry) -> Result<()> {
+        self.call(gateway::put_object(self, object, audit)).await
+    }
+
+    async fn delete_object(&self, kind: ObjectKind, id: Uuid, audit: AuditEntry) -> Result<bool> {
+        self.call(gateway::delete_object(self, kind, id, audit)).await
+    }
+
+    async fn claim_fire(&self, fire: Fire, at: UnixMs) -> Result<bool> {
+        self.call(gateway::claim_fire(self, fire, at)).await
+    }
+
+    async fn gateway_usage_add(&self, uses: Vec<KeyUse>) -> Result<()> {
+        self.call(gateway::add_usage(self, uses)).await
+    }
+
+    async fn gateway_usage(&self) -> Result<Vec<KeyUse>> {
+        self.call(gateway::usage(self)).await
+    }
+
+    async fn route_log_append(&self, calls: Vec<RouteCall>, now: UnixMs) -> Result<()> {
+        self.call(gateway::append_route_log(self, calls, now)).await
+    }
+
+    async fn route_log(&self, query: RouteLogQuery) -> Result<Listed<RouteCallRecord>> {
+        self.call(gateway::route_log(self, query)).await
+    }
+
     async fn audit_log(&self, query: AuditQuery) -> Result<Listed<AuditRecord>> {
         self.call(audit::log(self, query)).await
     }
@@ -508,6 +565,50 @@ impl Store for PgStore {
 
     async fn audit(&self, entry: AuditEntry) -> Result<()> {
         self.call(audit::append_alone(self, entry)).await
+    }
+
+    async fn put_session(&self, session: SessionRecord, audit: Option<AuditEntry>) -> Result<()> {
+        self.call(accounts::put_session(self, session, audit)).await
+    }
+
+    async fn renew_session(&self, session: SessionRecord) -> Result<bool> {
+        self.call(accounts::renew_session(self, session)).await
+    }
+
+    async fn find_session(&self, hash: [u8; 32], now: UnixMs) -> Result<Option<SessionRecord>> {
+        self.call(accounts::session(self, hash, now)).await
+    }
+
+    async fn sessions(&self, owner: Uuid, now: UnixMs) -> Result<Vec<SessionRecord>> {
+        self.call(accounts::sessions(self, owner, now)).await
+    }
+
+    async fn end_sessions(&self, owner: Uuid, which: Ending, audit: Option<AuditEntry>) -> Result<usize> {
+        self.call(accounts::end_sessions(self, owner, which, audit)).await
+    }
+
+    async fn put_link(&self, link: LinkRecord, audit: Option<AuditEntry>) -> Result<()> {
+        self.call(accounts::put_link(self, link, audit)).await
+    }
+
+    async fn link(&self, hash: [u8; 32], now: UnixMs) -> Result<Option<LinkRecord>> {
+        self.call(accounts::link(self, hash, now)).await
+    }
+
+    async fn link_by_id(&self, kind: LinkKind, id: Uuid, now: UnixMs) -> Result<Option<LinkRecord>> {
+        self.call(accounts::link_by_id(self, kind, id, now)).await
+    }
+
+    async fn links(&self, owner: Uuid, kind: LinkKind, now: UnixMs) -> Result<Vec<LinkRecord>> {
+        self.call(accounts::links(self, owner, kind, now)).await
+    }
+
+    async fn take_link(&self, hash: [u8; 32], now: UnixMs, audit: Option<AuditEntry>) -> Result<Option<LinkRecord>> {
+        self.call(accounts::take_link(self, hash, now, audit)).await
+    }
+
+    async fn drop_links(&self, owner: Uuid) -> Result<()> {
+        self.call(accounts::drop_links(self, owner)).await
     }
 
     async fn idempotency_claim(&self, key: &ReplyKey, fingerprint: [u8; 32], now: UnixMs) -> Result<Claim> {

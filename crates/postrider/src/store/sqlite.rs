@@ -5,11 +5,13 @@
 //! row. `docs/data-model.md` describes the tables.
 
 mod accept;
+mod accounts;
 mod audit;
 mod backlog;
 mod checkpoint;
 mod config;
 mod connection;
+mod gateway;
 mod history;
 mod hot;
 mod inspect;
@@ -47,6 +49,7 @@ use postrider_core::time::UnixMs;
 use postrider_core::webhook::Ordering;
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use self::backlog::Backlog;
 use self::checkpoint::{Checkpointer, LOG_PAGES_MAX, Log};
@@ -193,6 +196,7 @@ fn greatest_number(conn: &Connection) -> Result<i64> {
         last = last.max(greatest(&format!("SELECT n + fanout FROM events_{day} ORDER BY n DESC LIMIT 1"))?);
         last = last.max(greatest(&format!("SELECT max(n) FROM deliveries_{day}"))?);
         last = last.max(greatest(&format!("SELECT max(n) FROM received_{day}"))?);
+        last = last.max(greatest(&format!("SELECT max(n) FROM route_log_{day}"))?);
     }
     Ok(last)
 }
@@ -214,6 +218,10 @@ impl Store for SqliteStore {
 
     async fn release(&self, deliveries: Vec<DeliveryId>, now: UnixMs) -> Result<()> {
         self.write(deliveries.len(), move |session| queue::release(session, &deliveries, now)).await
+    }
+
+    fn schema(&self) -> u32 {
+        migrate::KNOWN
     }
 
     async fn ping(&self) -> Result<()> {
@@ -311,6 +319,11 @@ impl Store for SqliteStore {
         self.read(move |conn| replay::count(conn, &select)).await
     }
 
+    async fn replay_count_some(&self, select: &ReplaySelect, rows_max: usize) -> Result<SomeMatches> {
+        let select = select.clone();
+        self.read(move |conn| replay::count_some(conn, &select, rows_max)).await
+    }
+
     async fn replay_create(&self, replay: ReplayRecord, audit: AuditEntry) -> Result<()> {
         self.write(1, move |session| replay::create(session, &replay, &audit)).await
     }
@@ -381,6 +394,21 @@ impl Store for SqliteStore {
         self.read(move |conn| stats::stats(conn, &backlog, &query)).await
     }
 
+    async fn webhook_totals(
+        &self,
+        tenant: TenantId,
+        webhooks: &[WebhookId],
+        since: UnixMs,
+        until: UnixMs,
+    ) -> Result<Vec<WebhookTotals>> {
+        let webhooks = webhooks.to_vec();
+        self.read(move |conn| stats::webhook_totals(conn, tenant, &webhooks, (since, until))).await
+    }
+
+    async fn pulse(&self, tenant: TenantId) -> Result<Pulse> {
+        self.read(move |conn| stats::pulse(conn, tenant)).await
+    }
+
     async fn health(&self, webhooks: &[WebhookId]) -> Result<Vec<WebhookHealth>> {
         let webhooks = webhooks.to_vec();
         self.read(move |conn| stats::health(conn, &webhooks)).await
@@ -447,6 +475,34 @@ impl Store for SqliteStore {
         self.write(1, move |session| config::delete_webhook(session, id, &audit)).await
     }
 
+    async fn put_object(&self, object: Object, audit: AuditEntry) -> Result<()> {
+        self.write(1, move |session| gateway::put_object(session, &object, &audit)).await
+    }
+
+    async fn delete_object(&self, kind: ObjectKind, id: Uuid, audit: AuditEntry) -> Result<bool> {
+        self.write(1, move |session| gateway::delete_object(session, kind, id, &audit)).await
+    }
+
+    async fn claim_fire(&self, fire: Fire, at: UnixMs) -> Result<bool> {
+        self.write(1, move |session| gateway::claim_fire(session, &fire, at)).await
+    }
+
+    async fn gateway_usage_add(&self, uses: Vec<KeyUse>) -> Result<()> {
+        self.write(uses.len(), move |session| gateway::add_usage(session, &uses)).await
+    }
+
+    async fn gateway_usage(&self) -> Result<Vec<KeyUse>> {
+        self.read(gateway::usage).await
+    }
+
+    async fn route_log_append(&self, calls: Vec<RouteCall>, now: UnixMs) -> Result<()> {
+        self.write(calls.len(), move |session| gateway::append_route_log(session, &calls, now)).await
+    }
+
+    async fn route_log(&self, query: RouteLogQuery) -> Result<Listed<RouteCallRecord>> {
+        self.read(move |conn| gateway::route_log(conn, &query)).await
+    }
+
     async fn audit_log(&self, query: AuditQuery) -> Result<Listed<AuditRecord>> {
         self.read(move |conn| audit::log(conn, &query)).await
     }
@@ -457,6 +513,50 @@ impl Store for SqliteStore {
 
     async fn audit(&self, entry: AuditEntry) -> Result<()> {
         self.write(1, move |session| audit::append(&session.conn, &entry)).await
+    }
+
+    async fn put_session(&self, session: SessionRecord, audit: Option<AuditEntry>) -> Result<()> {
+        self.write(1, move |writer| accounts::put_session(writer, &session, audit.as_ref())).await
+    }
+
+    async fn renew_session(&self, session: SessionRecord) -> Result<bool> {
+        self.write(1, move |writer| accounts::renew_session(writer, &session)).await
+    }
+
+    async fn find_session(&self, hash: [u8; 32], now: UnixMs) -> Result<Option<SessionRecord>> {
+        self.read(move |conn| accounts::session(conn, hash, now)).await
+    }
+
+    async fn sessions(&self, owner: Uuid, now: UnixMs) -> Result<Vec<SessionRecord>> {
+        self.read(move |conn| accounts::sessions(conn, owner, now)).await
+    }
+
+    async fn end_sessions(&self, owner: Uuid, which: Ending, audit: Option<AuditEntry>) -> Result<usize> {
+        self.write(1, move |writer| accounts::end_sessions(writer, owner, which, audit.as_ref())).await
+    }
+
+    async fn put_link(&self, link: LinkRecord, audit: Option<AuditEntry>) -> Result<()> {
+        self.write(1, move |writer| accounts::put_link(writer, &link, audit.as_ref())).await
+    }
+
+    async fn link(&self, hash: [u8; 32], now: UnixMs) -> Result<Option<LinkRecord>> {
+        self.read(move |conn| accounts::link(conn, hash, now)).await
+    }
+
+    async fn link_by_id(&self, kind: LinkKind, id: Uuid, now: UnixMs) -> Result<Option<LinkRecord>> {
+        self.read(move |conn| accounts::link_by_id(conn, kind, id, now)).await
+    }
+
+    async fn links(&self, owner: Uuid, kind: LinkKind, now: UnixMs) -> Result<Vec<LinkRecord>> {
+        self.read(move |conn| accounts::links(conn, owner, kind, now)).await
+    }
+
+    async fn take_link(&self, hash: [u8; 32], now: UnixMs, audit: Option<AuditEntry>) -> Result<Option<LinkRecord>> {
+        self.write(1, move |writer| accounts::take_link(writer, hash, now, audit.as_ref())).await
+    }
+
+    async fn drop_links(&self, owner: Uuid) -> Result<()> {
+        self.write(1, move |writer| accounts::drop_links(writer, owner)).await
     }
 
     async fn idempotency_claim(&self, key: &ReplyKey, fingerprint: [u8; 32], now: UnixMs) -> Result<Claim> {

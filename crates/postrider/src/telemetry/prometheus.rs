@@ -44,9 +44,15 @@ fn describe() {
         "postrider_events_refused_total",
         "Published events refused for what their tenant is allowed, by reason."
     );
+    describe_counter!("postrider_outbox_changes_total", "Changes in outboxes of clients that became events.");
+    describe_counter!(
+        "postrider_outbox_deferred_total",
+        "Batches of changes that could not be accepted, and come again."
+    );
     describe_counter!("postrider_received_total", "Received requests, by verdict and whether they are kept.");
     describe_counter!("postrider_deliveries_total", "Deliveries that ended, by outcome.");
     describe_counter!("postrider_attempts_total", "Attempts made, by class: ok, or the class of the error.");
+    describe_counter!("postrider_route_log_dropped_total", "Calls of public routes that were not logged.");
     describe_counter!("postrider_spans_dropped_total", "Spans not exported because the collector was too slow.");
     describe_histogram!("postrider_attempt_seconds", Unit::Seconds, "Duration of attempts.");
     describe_histogram!("postrider_store_commit_seconds", Unit::Seconds, "Duration of commits, fsync included.");

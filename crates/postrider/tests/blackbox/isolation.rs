@@ -13,6 +13,9 @@ const ENDPOINTS: usize = 50;
 const EVENTS_EACH: usize = 120;
 const PUBLISHERS: usize = 8;
 
+/// Pairs of runs, alone and beside the two, before the promise counts as broken.
+const PAIRS_AT_MOST: usize = 8;
+
 /// What the 48 good endpoints saw of one run.
 #[derive(Debug)]
 struct Run {
@@ -72,22 +75,38 @@ async fn run(hang: bool, fail: bool) -> Run {
     Run { took: last - began, p99: latencies[latencies.len() * 99 / 100] }
 }
 
+/// What one kind of run came to at its best. Whatever else the machine does only ever adds to a time, so the least of
+/// several is what the server itself took.
+struct Best {
+    took: Duration,
+    p99: Duration,
+}
+
+impl Best {
+    fn of(runs: &[Run]) -> Best {
+        let least = |time: fn(&Run) -> Duration| runs.iter().map(time).min().expect("at least one run");
+        Best { took: least(|run| run.took), p99: least(|run| run.p99) }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_and_a_failing_endpoint_cost_the_other_48_less_than_a_tenth() {
     let _machine = quiet_machine().await;
-    let mut seen = Vec::new();
-    // The machine is noisy: the promise holds if one of a few pairs of runs shows it.
-    for _ in 0..3 {
-        let alone = run(false, false).await;
-        let beside = run(true, true).await;
-        let throughput = alone.took.as_secs_f64() / beside.took.as_secs_f64();
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    for pair in 0..PAIRS_AT_MOST {
+        // Each kind goes first in turn: a machine that grows slower or faster is not held against one of them.
+        for trouble in [pair % 2 == 1, pair % 2 == 0] {
+            let runs = if trouble { &mut beside } else { &mut alone };
+            runs.push(run(trouble, trouble).await);
+        }
+        let (well, troubled) = (Best::of(&alone), Best::of(&beside));
+        let throughput = well.took.as_secs_f64() / troubled.took.as_secs_f64();
+        println!("throughput {:.1} %, p99 {:?} alone, {:?} beside them", throughput * 100.0, well.p99, troubled.p99);
         // A tenth of the latency, and one tick of the scheduler that no program can rule out.
-        let p99_bound = alone.p99.mul_f64(1.0 / 0.9) + Duration::from_millis(2);
-        println!("throughput {:.1} %, p99 {:?} alone, {:?} beside them", throughput * 100.0, alone.p99, beside.p99);
-        if throughput >= 0.9 && beside.p99 <= p99_bound {
+        let p99_bound = well.p99.mul_f64(1.0 / 0.9) + Duration::from_millis(2);
+        if throughput >= 0.9 && troubled.p99 <= p99_bound {
             return;
         }
-        seen.push((throughput, alone, beside));
     }
-    panic!("the others were slowed down in every run: {seen:#?}");
+    panic!("the others were slowed down at their best: {alone:#?} alone, {beside:#?} beside them");
 }

@@ -78,9 +78,10 @@ struct AuditEntry {
 
 #[derive(Serialize, ToSchema)]
 struct AuditActor {
-    /// `admin`, a key's id, `token:` and whom it was issued to, `operator` (the command line on the server), or `system`.
+    /// `admin`, a key's id, `token:` and whom it was issued to, `user:` and a user's,
+    /// `operator` (the command line on the server), `nobody` (who failed to log in), or `system`.
     id: String,
-    /// What it showed: `admin_key`, `api_key` or `token`. Null: nothing had to be shown.
+    /// What it showed: `admin_key`, `api_key`, `token` or `session`. Null: nothing had to be shown.
     credential: Option<&'static str>,
     #[schema(value_type = Option<String>)]
     address: Option<IpAddr>,
@@ -113,6 +114,7 @@ fn credential(actor: &str) -> Option<&'static str> {
     match actor {
         "admin" => Some("admin_key"),
         _ if actor.starts_with("token:") => Some("token"),
+        _ if actor.starts_with("user:") => Some("session"),
         _ if actor.parse::<KeyId>().is_ok() => Some("api_key"),
         _ => None,
     }

@@ -10,7 +10,6 @@ use postrider_core::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::events;
 use crate::api::call::{Call, Reply};
 use crate::api::error::{ApiError, Code, Result};
 use crate::api::page::{self, List};
@@ -19,7 +18,7 @@ use crate::auth::Permission;
 use crate::pipeline::ByHand;
 use crate::registry::webhooks;
 use crate::schemas;
-use crate::store::{self, DeliveryQuery, DeliveryRecord, EventKey, Page, Scope};
+use crate::store::{self, DeliveryQuery, DeliveryRecord};
 
 pub(super) fn routes() -> Vec<Route> {
     let (read, write) = (Access::Needs(Permission::DeliveriesRead), Access::Needs(Permission::DeliveriesWrite));
@@ -237,52 +236,13 @@ async fn list(call: Call) -> Result<Reply> {
         page,
     };
     if let Some(name) = &query.event_id {
-        let Some(record) = events::event(&call, name).await? else {
+        let Some(record) = call.app().engine.find_event(call.scope(), name).await? else {
             return Reply::ok(&List::<Delivery> { items: Vec::new(), next_cursor: None });
         };
         wanted.event_id = Some(record.event.id);
     }
-    let in_flight: HashSet<_> = call.app().engine.in_flight().await.into_iter().collect();
-    if wanted.status == Some(DeliveryStatus::Delivering) {
-        return delivering(&call, &wanted, &in_flight).await;
-    }
-    let asked = wanted.status;
-    let listed = call.app().store.deliveries(wanted).await?;
-    let mut list = List::stored(listed, |record| Delivery::of(record, &in_flight));
-    if asked == Some(DeliveryStatus::Pending) {
-        list.items.retain(|delivery| delivery.status == DeliveryStatus::Pending);
-    }
-    Reply::ok(&list)
-}
-
-/// Those in flight are few, and only the engine knows them: they are looked up one by one.
-async fn delivering(call: &Call, wanted: &DeliveryQuery, in_flight: &HashSet<DeliveryId>) -> Result<Reply> {
-    let Page { before, limit } = wanted.page;
-    let mut ids: Vec<_> = in_flight.iter().copied().filter(|id| before.is_none_or(|before| id.0 < before)).collect();
-    ids.sort_unstable_by(|a, b| b.cmp(a));
-    let mut items = Vec::new();
-    let mut next_cursor = None;
-    for id in ids {
-        let Some(record) = call.app().store.delivery(wanted.scope, id).await? else { continue };
-        if !matches(wanted, &record) {
-            continue;
-        }
-        if items.len() == limit {
-            next_cursor = items.last().map(|delivery: &Delivery| page::cursor(delivery.id.0));
-            break;
-        }
-        items.push(Delivery::of(record, in_flight));
-    }
-    Reply::ok(&List { items, next_cursor })
-}
-
-fn matches(wanted: &DeliveryQuery, record: &DeliveryRecord) -> bool {
-    record.status == DeliveryStatus::Pending
-        && wanted.webhook_id.is_none_or(|id| id == record.webhook_id)
-        && wanted.event_id.is_none_or(|id| id == record.event_id)
-        && wanted.event_type.as_ref().is_none_or(|name| *name == record.event_type)
-        && wanted.since.is_none_or(|since| record.created_at >= since)
-        && wanted.until.is_none_or(|until| record.created_at < until)
+    let listed = call.app().engine.deliveries(wanted).await?;
+    Reply::ok(&List::stored(listed, |record| Delivery::of(record, &HashSet::new())))
 }
 
 async fn get(call: Call) -> Result<Reply> {
@@ -306,23 +266,11 @@ pub(in crate::api) async fn sent(
     record: &DeliveryRecord,
     last: Option<&Attempt>,
 ) -> Result<Option<SentRequest>> {
-    let app = call.app();
-    let scope = Scope::Tenant(record.tenant_id);
-    let Ok(webhook) = webhooks::get(app, scope, record.webhook_id) else { return Ok(None) };
-    let Some(event) = app.store.event(scope, &EventKey::Id(record.event_id)).await? else { return Ok(None) };
-    let (number, at) = last.map_or((1, app.ambient.now()), |attempt| (attempt.number, attempt.at));
-    let Some(request) = app.engine.rendered(record, &event, number, at) else { return Ok(None) };
-    let is_secret = |name: &str| {
-        webhooks::is_credential(name) && webhook.spec.headers.keys().any(|custom| custom.eq_ignore_ascii_case(name))
-    };
-    let shown = |name: &str, value: &http::HeaderValue| match is_secret(name) {
-        true => webhooks::MASK.to_owned(),
-        false => String::from_utf8_lossy(value.as_bytes()).into_owned(),
-    };
-    Ok(Some(SentRequest {
-        url: webhook.spec.url.clone(),
-        headers: request.headers.iter().map(|(name, value)| (name.to_string(), shown(name.as_str(), value))).collect(),
-        body: String::from_utf8_lossy(&request.body).into_owned(),
+    let shown = webhooks::shown_request(call.app(), record, last).await?;
+    Ok(shown.map(|request| SentRequest {
+        url: request.url,
+        headers: request.headers.into_iter().collect(),
+        body: request.body,
     }))
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use axum::http::{Method, StatusCode};
-use postrider_core::ids::{DeliveryId, EventId, TenantId, WebhookId};
+use postrider_core::ids::{DeliveryId, TenantId, WebhookId};
 use postrider_core::limits::EVENT_BATCH_MAX;
 use postrider_core::time::UnixMs;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use crate::api::page::{self, List};
 use crate::api::route::{Access, Effect, Route};
 use crate::auth::Permission;
 use crate::schemas;
-use crate::store::{self, EventKey, EventQuery, EventRecord, Page, Source};
+use crate::store::{self, EventQuery, EventRecord, Page, Source};
 
 pub(super) fn routes() -> Vec<Route> {
     let read = Access::Needs(Permission::EventsRead);
@@ -171,23 +171,8 @@ async fn list(call: Call) -> Result<Reply> {
 
 /// The event in the path: by our id, else by the publisher's, which may look like one of ours.
 async fn find(call: &Call) -> Result<EventRecord> {
-    event(call, call.path_text("id")).await?.ok_or_else(|| ApiError::not_found("event"))
-}
-
-pub(super) async fn event(call: &Call, name: &str) -> Result<Option<EventRecord>> {
-    let store = &call.app().store;
-    if let Ok(id) = name.parse::<EventId>()
-        && let Some(event) = store.event(call.scope(), &EventKey::Id(id)).await?
-    {
-        return Ok(Some(event));
-    }
-    if let Some(event) = store.event(call.scope(), &EventKey::External(name.to_owned())).await? {
-        return Ok(Some(event));
-    }
-    match name.parse::<EventId>() {
-        Ok(id) => Ok(store.event(call.scope(), &EventKey::External(store::shared_id(id).into())).await?),
-        Err(_) => Ok(None),
-    }
+    let found = call.app().engine.find_event(call.scope(), call.path_text("id")).await?;
+    found.ok_or_else(|| ApiError::not_found("event"))
 }
 
 async fn get(call: Call) -> Result<Reply> {

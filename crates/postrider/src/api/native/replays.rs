@@ -3,8 +3,6 @@
 use axum::http::Method;
 use postrider_core::delivery::DeliveryStatus;
 use postrider_core::ids::{ReplayId, TenantId, WebhookId};
-use postrider_core::limits::RATE_PER_SECOND_MAX;
-use postrider_core::subscription::Subscriptions;
 use postrider_core::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -14,9 +12,9 @@ use crate::api::error::{ApiError, Result};
 use crate::api::page::{self, List};
 use crate::api::route::{Access, Effect, Route};
 use crate::auth::Permission;
-use crate::registry::webhooks;
+use crate::registry::replays::{self, Wanted};
 use crate::schemas;
-use crate::store::{ReplayRecord, ReplaySelect, ReplayStatus, ReplayTargets, Scope};
+use crate::store::{ReplayRecord, ReplayStatus, ReplayTargets};
 
 pub(super) fn routes() -> Vec<Route> {
     let (read, write) = (Access::Needs(Permission::DeliveriesRead), Access::Needs(Permission::ReplaysWrite));
@@ -158,10 +156,10 @@ struct ListQuery {
 
 async fn create(mut call: Call) -> Result<Reply> {
     let wanted: ReplayCreate = call.json().await?;
+    let tenant_id = call.tenant(wanted.tenant_id)?;
     let (rate, dry_run) = (wanted.rate_per_second, wanted.dry_run);
-    check_rate(rate)?;
-    let select = select(&call, wanted)?;
     let app = call.app();
+    let select = replays::select(app, tenant_id, wanted.into())?;
     if dry_run {
         return Reply::ok(&DryRun { matched: app.store.replay_count(&select).await? });
     }
@@ -170,42 +168,18 @@ async fn create(mut call: Call) -> Result<Reply> {
     Reply::accepted(&Replay::from(replay))
 }
 
-fn check_rate(rate: Option<f64>) -> Result<()> {
-    match rate {
-        Some(rate) if !(0.01..=RATE_PER_SECOND_MAX).contains(&rate) => {
-            Err(ApiError::field("rate_per_second", format!("is 0.01 to {RATE_PER_SECOND_MAX}")))
+impl From<ReplayCreate> for Wanted {
+    fn from(asked: ReplayCreate) -> Wanted {
+        Wanted {
+            since: asked.since,
+            until: asked.until,
+            types: asked.types,
+            statuses: asked.statuses,
+            webhook_id: asked.webhook_id,
+            targets: asked.targets,
+            rate_per_second: asked.rate_per_second,
         }
-        _ => Ok(()),
     }
-}
-
-fn select(call: &Call, wanted: ReplayCreate) -> Result<ReplaySelect> {
-    let tenant_id = call.tenant(wanted.tenant_id)?;
-    let until = wanted.until.unwrap_or(call.app().ambient.now());
-    if wanted.since >= until {
-        return Err(ApiError::field("since", "must be before until"));
-    }
-    let types = Subscriptions::parse(&wanted.types).map_err(|error| ApiError::field("types", error.0))?;
-    let unfinished = |status: &DeliveryStatus| matches!(status, DeliveryStatus::Pending | DeliveryStatus::Delivering);
-    if let Some(at) = wanted.statuses.iter().position(unfinished) {
-        let message = "only what has ended can be replayed: succeeded, failed, canceled";
-        return Err(ApiError::field(format!("statuses[{at}]"), message));
-    }
-    let of_tenant = |param: &'static str, id: WebhookId| {
-        webhooks::get(call.app(), Scope::Tenant(tenant_id), id)
-            .map(|webhook| webhook.id)
-            .map_err(|_| ApiError::field(param, "no such webhook of the tenant"))
-    };
-    let targets = match wanted.targets.as_deref() {
-        None | Some("original") => ReplayTargets::Original,
-        Some("current") => ReplayTargets::Current,
-        Some(id) => {
-            let id = id.parse().map_err(|_| ApiError::field("targets", "is original, current or a webhook's id"))?;
-            ReplayTargets::Webhook(of_tenant("targets", id)?)
-        }
-    };
-    let webhook_id = wanted.webhook_id.map(|id| of_tenant("webhook_id", id)).transpose()?;
-    Ok(ReplaySelect { tenant_id, since: wanted.since, until, types, statuses: wanted.statuses, webhook_id, targets })
 }
 
 async fn list(call: Call) -> Result<Reply> {

@@ -22,7 +22,6 @@ use crate::api::call::{Call, Reply};
 use crate::api::error::{ApiError, Code, Result};
 use crate::api::page::{self, List};
 use crate::api::route::{Access, Effect, Route};
-use crate::app::App;
 use crate::auth::Permission;
 use crate::registry::event_types as registry_event_types;
 use crate::registry::webhooks as registry;
@@ -173,23 +172,10 @@ async fn create(mut call: Call) -> Result<Reply> {
     let (change, secret) = wanted.into_change(call.origin());
     let (record, secret) = registry::create(call.app(), tenant, change, secret, &call.actor()).await?;
     if record.spec.dialect == Dialect::Athenty && !record.spec.url.is_empty() {
-        ping(call.app().clone(), record.id);
+        registry::ping(call.app().clone(), record.id);
     }
     let webhook = views(&call, &[record]).await?.remove(0);
     Reply::created(&WebhookCreated { webhook, secret: secret.reveal().to_owned() })
-}
-
-/// The test ping that the contract of this dialect promises for every new webhook. Nobody waits for it.
-fn ping(app: std::sync::Arc<App>, webhook: WebhookId) {
-    tokio::spawn(async move {
-        if let Err(error) = app.engine.test(webhook, "webhook.ping", greeting()).await {
-            tracing::warn!(%webhook, %error, "the ping of a new webhook was not sent");
-        }
-    });
-}
-
-fn greeting() -> Box<RawValue> {
-    RawValue::from_string(r#"{"message":"Hello from Postrider"}"#.to_owned()).expect("it is JSON")
 }
 
 /// The records with their health, as one look-up for all.
@@ -269,7 +255,8 @@ async fn test(mut call: Call) -> Result<Reply> {
     }
     let event_type = event_type.unwrap_or_else(|| "webhook.ping".to_owned());
     check_event_type(&event_type).map_err(|error| ApiError::field("type", error.0))?;
-    let example = || registry_event_types::example(call.app(), record.tenant_id, &event_type).unwrap_or_else(greeting);
+    let example =
+        || registry_event_types::example(call.app(), record.tenant_id, &event_type).unwrap_or_else(registry::greeting);
     let data = data.unwrap_or_else(example);
     let report = call.app().engine.test(record.id, &event_type, data).await?;
     let attempt = report.attempt;

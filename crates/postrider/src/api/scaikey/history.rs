@@ -191,7 +191,7 @@ impl From<Attempt> for DeliveryAttempt {
 }
 
 /// The deliveries of one webhook as they are listed.
-struct History<'a> {
+pub(in crate::api) struct History<'a> {
     call: &'a Call,
     webhook: &'a WebhookRecord,
     /// With a request in flight, of any webhook.
@@ -211,7 +211,7 @@ struct Walked {
 const CALLS_MAX: usize = SCAIKEY_REACH_MAX / PAGE_MAX + 50;
 
 impl History<'_> {
-    async fn of<'a>(call: &'a Call, webhook: &'a WebhookRecord) -> History<'a> {
+    pub(in crate::api) async fn of<'a>(call: &'a Call, webhook: &'a WebhookRecord) -> History<'a> {
         let in_flight = call.app().engine.in_flight().await.into_iter().collect();
         History { call, webhook, in_flight }
     }
@@ -294,7 +294,7 @@ impl History<'_> {
     }
 
     /// How many there are. Up to a number that is quickly counted they are counted; of more, the rollups tell.
-    async fn total(&self, status: Option<DeliveryStatus>) -> Result<u64> {
+    pub(in crate::api) async fn total(&self, status: Option<DeliveryStatus>) -> Result<u64> {
         let stats = self.stats().await?;
         if status == Some(DeliveryStatus::Pending) {
             let delivering = self.delivering().await?.len() as u64;

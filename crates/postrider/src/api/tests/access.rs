@@ -18,8 +18,12 @@ pub(super) enum Needs {
     Platform,
     Role(&'static str, &'static str),
     OwnRole(&'static str, &'static str),
+    /// The platform admin key in a header of its own.
+    AdminKey,
+    /// A key of the data gateway, or what a public route asks for.
+    GatewayKey,
 }
-use Needs::{Nothing, OwnRole, Platform, Role, Signature};
+use Needs::{AdminKey, GatewayKey, Nothing, OwnRole, Platform, Role, Signature};
 
 /// `{tenant}`, `{webhook}` and so on stand for objects of the tenant; the body is one that would be accepted.
 pub(super) fn table() -> Vec<(&'static str, &'static str, Needs, Value)> {
@@ -52,6 +56,9 @@ pub(super) fn table() -> Vec<(&'static str, &'static str, Needs, Value)> {
         ),
         ("GET", "/v1/api-keys", Role("admin", "keys:read"), Value::Null),
         ("DELETE", "/v1/api-keys/{key}", Role("admin", "keys:write"), Value::Null),
+        ("POST", "/v1/portal-sessions", Role("admin", "portal:write"), json!({ "tenant_id": "{tenant}" })),
+        ("GET", "/v1/portal-links", Role("admin", "portal:write"), Value::Null),
+        ("DELETE", "/v1/portal-links/{portal_link}", Role("admin", "portal:write"), Value::Null),
         ("PUT", "/v1/event-types/{type}", Role("admin", "event_types:write"), json!({})),
         ("GET", "/v1/event-types", Role("viewer", "event_types:read"), Value::Null),
         ("GET", "/v1/event-types/{type}", Role("viewer", "event_types:read"), Value::Null),
@@ -134,7 +141,69 @@ pub(super) fn table() -> Vec<(&'static str, &'static str, Needs, Value)> {
         ),
         ("POST", "/api/v1/webhooks/events/{request}/retry", OwnRole("member", "deliveries:write"), Value::Null),
         ("POST", "/api/v1/webhooks/{receiver}/events/reverify", OwnRole("member", "events:write"), Value::Null),
+        ("GET", "/admin/openapi.json", Nothing, Value::Null),
+        ("GET", "/admin/clients", AdminKey, Value::Null),
+        ("POST", "/admin/clients", AdminKey, json!({ "client_name": "New", "pg_uri": "postgres://h/x" })),
+        ("PATCH", "/admin/clients/{client}", AdminKey, json!({ "description": "D" })),
+        ("PUT", "/admin/clients/{client}/freeze", AdminKey, json!({ "is_frozen": true })),
+        ("DELETE", "/admin/clients/{client}", AdminKey, Value::Null),
+        ("GET", "/admin/clients/{client}/outbox", AdminKey, Value::Null),
+        ("PUT", "/admin/clients/{client}/outbox", AdminKey, json!({ "tables": ["orders"] })),
+        ("DELETE", "/admin/clients/{client}/outbox", AdminKey, Value::Null),
+        ("GET", "/admin/api-keys", AdminKey, Value::Null),
+        ("POST", "/admin/api-keys", AdminKey, json!({ "name": "K" })),
+        ("PATCH", "/admin/api-keys/{gateway_key}", AdminKey, json!({ "name": "L" })),
+        ("DELETE", "/admin/api-keys/{gateway_key}", AdminKey, Value::Null),
+        ("GET", "/admin/webhooks", AdminKey, Value::Null),
+        (
+            "POST",
+            "/admin/webhooks",
+            AdminKey,
+            json!({
+                "name": "W", "route_key": "gateway_fetch", "http_method": "GET", "url_template": "https://example.com/",
+            }),
+        ),
+        ("GET", "/admin/webhooks/events", AdminKey, Value::Null),
+        ("GET", "/admin/webhooks/{number}", AdminKey, Value::Null),
+        ("PATCH", "/admin/webhooks/{number}", AdminKey, json!({ "name": "V" })),
+        ("GET", "/admin/webhooks/{number}/deliveries", AdminKey, Value::Null),
+        ("POST", "/admin/webhooks/{number}/test", AdminKey, json!({ "route_key": "gateway_insert" })),
+        ("DELETE", "/admin/webhooks/{number}", AdminKey, Value::Null),
+        ("GET", "/admin/public-routes", AdminKey, Value::Null),
+        (
+            "POST",
+            "/admin/public-routes",
+            AdminKey,
+            json!({ "route_key": "new", "client_name": "{client}", "allowed_ops": ["fetch"] }),
+        ),
+        ("PATCH", "/admin/public-routes/{route}", AdminKey, json!({ "is_active": false })),
+        ("DELETE", "/admin/public-routes/{route}", AdminKey, Value::Null),
+        ("GET", "/admin/public-routes/{route}/exposure", AdminKey, Value::Null),
+        ("GET", "/admin/public-routes/{route}/calls", AdminKey, Value::Null),
+        ("PUT", "/admin/tenant-hostnames/{client}", AdminKey, Value::Null),
+        // Of a hostname that is known.
+        ("GET", "/admin/tenant-hostnames/ask", Nothing, Value::Null),
+        ("POST", "/gateway/fetch", GatewayKey, json!({ "table_name": "t" })),
+        ("POST", "/gateway/data", GatewayKey, json!({ "table_name": "t" })),
+        ("PUT", "/gateway/insert", GatewayKey, json!({ "table_name": "t", "insert_body": {} })),
+        (
+            "POST",
+            "/gateway/update",
+            GatewayKey,
+            json!({ "table_name": "t", "conditions": [{ "eq_column": "a", "eq_value": 1 }], "set": { "a": 2 } }),
+        ),
+        ("DELETE", "/gateway/delete", GatewayKey, json!({ "table_name": "t", "resource_id": 1 })),
+        ("POST", "/gateway/delete", GatewayKey, json!({ "table_name": "t", "resource_id": 1 })),
+        ("POST", "/gateway/query", GatewayKey, json!({ "query": "select 1" })),
+        ("POST", "/public/{route}/fetch", GatewayKey, json!({ "table_name": "t" })),
+        // What a browser asks before it calls; a page is told nothing that its user could not ask for himself.
+        ("OPTIONS", "/public/{route}/fetch", Nothing, Value::Null),
     ]
+}
+
+/// Whether a call goes by the data gateway's own credentials.
+pub(super) fn is_of_gateway(path: &str) -> bool {
+    ["/admin/", "/gateway/", "/public/"].iter().any(|prefix| path.starts_with(prefix))
 }
 
 /// RFC 8032, section 7.1, test 1.
@@ -175,6 +244,8 @@ impl Objects {
         assert_eq!(refused.status, 401);
         let received = world.get(&owner, "/v1/received").await["items"][0].clone();
         let text = |value: &Value| value["id"].as_str().unwrap().to_owned();
+        world.call(&owner, "POST", "/v1/portal-sessions", json!({ "tenant_id": tenant })).await.expect(201);
+        let portal_link = world.get(&owner, "/v1/portal-links").await["items"][0].clone();
         let wanted = json!({ "webhookId": receiver.id });
         let request = world.call(&owner, "POST", "/api/v1/webhooks/test", wanted).await.expect(202);
         let named = vec![
@@ -190,6 +261,7 @@ impl Objects {
             ("replay", text(&replay)),
             ("receiver", receiver.id.to_string()),
             ("received", text(&received)),
+            ("portal_link", text(&portal_link)),
             ("listener", "lsn_unknown".to_owned()),
             ("request", request["data"]["eventId"].as_str().unwrap().to_owned()),
         ];
@@ -226,7 +298,7 @@ pub(super) fn as_platform(method: &str, path: &str, body: &Value, tenant: &str) 
     if method == "POST" && creates.contains(&path) {
         body["tenant_id"] = json!(tenant);
     }
-    let needs_query = path.starts_with("/v1/event-types") || path == "/v1/listen";
+    let needs_query = path.starts_with("/v1/event-types") || ["/v1/listen", "/v1/portal-links"].contains(&path);
     (if needs_query { format!("{path}?tenant_id={tenant}") } else { path.to_owned() }, body)
 }
 
@@ -237,6 +309,7 @@ fn every_call_is_in_the_table() {
         parts.collect::<Vec<_>>().join("/")
     };
     let known: BTreeSet<_> = table().iter().map(|(method, path, ..)| format!("{method} {}", shape(path))).collect();
+    let known: BTreeSet<_> = known.iter().map(|call| call.replace("/public/{}/fetch", "/public/{}/{}")).collect();
     let routes = crate::api::routes();
     let routed: BTreeSet<_> = routes.iter().map(|route| format!("{} {}", route.method, shape(route.path))).collect();
     assert_eq!(known, routed);
@@ -247,7 +320,7 @@ async fn a_call_is_made_by_whoever_may_and_by_nobody_else() {
     let world = World::new().await;
     let admin = world.admin();
     let (_, stranger) = world.tenant("Stranger").await;
-    for (method, template, needs, body) in table() {
+    for (method, template, needs, body) in table().into_iter().filter(|(_, path, ..)| !is_of_gateway(path)) {
         let objects = Objects::new(&world).await;
         let (path, given) = (objects.fill(template), body);
         let body = objects.fill_body(&given);
@@ -297,6 +370,105 @@ async fn a_call_is_made_by_whoever_may_and_by_nobody_else() {
         let unknown_listener = template == "/v1/listen/{listener}/results" && told == 404;
         assert!((200..300).contains(&told) || told == 409 || unknown_listener, "{what} as platform: {told}");
     }
+}
+
+#[tokio::test]
+async fn operations_need_a_gateway_key_of_the_client_and_no_other_credential_will_do() {
+    let world = World::new().await;
+    let (_, tenants_key) = world.tenant("One").await;
+    let named = gateway_objects(&world).await;
+    world.client("Other").await;
+    let wanted = json!({ "name": "K", "client_name": "Other", "rights": ["*"] });
+    let others = world.athena("", "POST", "/admin/api-keys", wanted).await.expect(201);
+    let others = others["data"]["api_key"].as_str().unwrap().to_owned();
+    let wanted = json!({ "name": "K", "client_name": "Shop", "rights": ["else.read"] });
+    let powerless = world.athena("", "POST", "/admin/api-keys", wanted).await.expect(201);
+    let powerless = powerless["data"]["api_key"].as_str().unwrap().to_owned();
+    for (method, template, _, body) in table().into_iter().filter(|(.., needs, _)| matches!(needs, GatewayKey)) {
+        let path = named.iter().fold(template.to_owned(), |path, (name, id)| path.replace(name, id));
+        for (key, expected) in [
+            (None, 401),
+            (Some(tenants_key.as_str()), 401),
+            (Some(&*world.admin()), 401),
+            (Some(&*format!("ath_{}.{}", "0".repeat(16), "0".repeat(64))), 401),
+            (Some(&others), 403),
+            (Some(&powerless), 403),
+        ] {
+            let mut request = Request::builder().method(method).uri(&path).header("x-athena-client", "Shop");
+            if let Some(key) = key {
+                request = request.header("x-athena-key", key);
+            }
+            let told = world.send(request.body(Body::from(body.to_string())).unwrap()).await.status.as_u16();
+            assert_eq!(told, expected, "{method} {template}");
+        }
+    }
+}
+
+/// The gateway's administration goes by credentials of its own.
+#[tokio::test]
+async fn the_gateway_is_administered_with_the_admin_key_alone() {
+    for (method, template, needs, body) in table().into_iter().filter(|(_, path, ..)| path.starts_with("/admin/")) {
+        let world = World::new().await;
+        let (_, tenants_key) = world.tenant("One").await;
+        let named = gateway_objects(&world).await;
+        let fill = |text: &str| named.iter().fold(text.to_owned(), |text, (name, id)| text.replace(name, id));
+        let query = if template.ends_with("/ask") { "?domain=shop.v3.athena-cluster.com" } else { "" };
+        let (path, body) = (format!("{}{query}", fill(template)), fill(&body.to_string()));
+        let told = async |key: Option<(&str, &str)>| {
+            let mut request = Request::builder().method(method).uri(&path).header("x-athena-client", "Shop");
+            if let Some((name, key)) = key {
+                request = request.header(name, key);
+            }
+            let body = if body == "null" { Body::empty() } else { Body::from(body.clone()) };
+            let request = request.header(header::CONTENT_TYPE, "application/json").body(body).unwrap();
+            world.router.clone().oneshot(request).await.unwrap().status().as_u16()
+        };
+        let what = format!("{method} {template}");
+        if let Nothing = needs {
+            assert_eq!(told(None).await, 200, "{what} without a key");
+            continue;
+        }
+        assert!(matches!(needs, AdminKey), "{what}");
+        let (admin, bearer) = (world.admin(), format!("Bearer {}", world.admin()));
+        assert_eq!(told(None).await, 401, "{what} without a key");
+        for (name, key) in [
+            ("x-athena-admin-key", "wrong"),
+            ("x-athena-key", tenants_key.as_str()),
+            ("authorization", bearer.as_str()),
+            ("x-api-key", admin.as_str()),
+        ] {
+            assert_eq!(told(Some((name, key))).await, 401, "{what} with {name}");
+        }
+        let before = world.app.store.audit_chain(0, 1000).await.unwrap().len();
+        let told = told(Some(("x-athena-admin-key", &admin))).await;
+        // The client has no database, and these are about nothing else.
+        let needs_database = method != "GET" && template.ends_with("/outbox");
+        let expected = if needs_database { 503..504 } else { 200..300 };
+        assert!(expected.contains(&told), "{what} with the admin key: {told}");
+        let entries = world.app.store.audit_chain(0, 1000).await.unwrap().split_off(before);
+        // What a try makes is history, not a change.
+        let changes = method != "GET" && !template.ends_with("/test") && !needs_database;
+        assert_eq!(entries.is_empty(), !changes, "{what}: {entries:?}");
+        assert!(entries.iter().all(|record| record.entry.actor.id == "admin"), "{what}");
+    }
+}
+
+/// One of everything that a path of the gateway's administration can name.
+async fn gateway_objects(world: &World) -> Vec<(&'static str, String)> {
+    world.client("Shop").await;
+    let key = world.athena("", "POST", "/admin/api-keys", json!({ "name": "K" })).await.expect(201);
+    let wanted = json!({
+        "name": "W", "route_key": "gateway_insert", "http_method": "POST", "url_template": "https://example.com/",
+    });
+    let webhook = world.athena("Shop", "POST", "/admin/webhooks", wanted).await.expect(200);
+    let wanted = json!({ "route_key": "shop", "client_name": "Shop", "allowed_ops": ["fetch"] });
+    world.athena("", "POST", "/admin/public-routes", wanted).await.expect(201);
+    vec![
+        ("{client}", "shop".to_owned()),
+        ("{gateway_key}", key["data"]["record"]["id"].as_str().unwrap().to_owned()),
+        ("{number}", webhook["data"]["webhook"]["id"].to_string()),
+        ("{route}", "shop".to_owned()),
+    ]
 }
 
 fn rank(role: &str) -> usize {

@@ -3,6 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::health::egress;
+use postrider_core::egress_policy::EgressPolicy;
 
 fn levels(findings: &[Finding]) -> Vec<Level> {
     findings.iter().map(|finding| finding.level).collect()

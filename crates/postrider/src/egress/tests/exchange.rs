@@ -34,6 +34,37 @@ async fn a_request_arrives_whole_and_its_reply_comes_back() {
 }
 
 #[tokio::test]
+async fn a_request_has_the_method_that_was_asked_for() {
+    let (seen, mut requests) = tokio::sync::mpsc::unbounded_channel();
+    let endpoint = Endpoint::start(move |mut stream, _| {
+        let seen = seen.clone();
+        async move {
+            while let Some(request) = read_request(&mut stream).await {
+                seen.send(request).unwrap();
+                stream.write_all(OK.as_bytes()).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let client = client();
+    for (method, body, length) in [
+        ("GET", &b""[..], None),
+        ("DELETE", b"", None),
+        ("PUT", b"{}", Some("content-length: 2\r\n")),
+        ("PATCH", b"{}", Some("content-length: 2\r\n")),
+        ("GET", b"{}", Some("content-length: 2\r\n")),
+    ] {
+        let asked =
+            Request { method: method.parse().unwrap(), body: Bytes::from_static(body), ..request(&endpoint.url()) };
+        assert_eq!(status(&client.send(asked).await), Some(200));
+        let got = requests.recv().await.unwrap();
+        assert!(got.starts_with(&format!("{method} /hook HTTP/1.1\r\n")), "{got}");
+        assert_eq!(got.contains("content-length"), length.is_some(), "{got}");
+        assert!(length.is_none_or(|length| got.contains(length)), "{got}");
+    }
+}
+
+#[tokio::test]
 async fn a_connection_is_used_again() {
     let endpoint = Endpoint::replying(OK).await;
     let client = client();

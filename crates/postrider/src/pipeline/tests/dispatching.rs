@@ -1,6 +1,6 @@
 //! The dispatcher against a scripted world: deliveries in, sends out, outcomes back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -59,6 +59,7 @@ fn target(record: &WebhookRecord) -> Arc<Target> {
         headers: http::HeaderMap::new(),
         schedule: Schedule::of(Dialect::Standard, record.spec.retry.as_ref()),
         timeout: Duration::from_secs(15),
+        gateway: None,
         record: Arc::new(record.clone()),
     })
 }
@@ -79,6 +80,8 @@ struct World {
     canceled: Vec<WebhookId>,
     told: Vec<Notice>,
     keys: HashMap<i64, String>,
+    /// What other nodes have taken over: the store takes no outcome of it.
+    taken_over: BTreeSet<i64>,
 }
 
 impl World {
@@ -103,6 +106,7 @@ impl World {
             canceled: Vec::new(),
             told: Vec::new(),
             keys: HashMap::new(),
+            taken_over: BTreeSet::new(),
         }
     }
 
@@ -193,8 +197,12 @@ impl World {
         }
     }
 
-    fn store_outcome(&mut self, recorded: Recorded, settle: Settle) {
+    fn store_outcome(&mut self, recorded: Recorded, mut settle: Settle) {
         let number = recorded.delivery_id.0;
+        if self.taken_over.contains(&number) {
+            settle.refused = true;
+            return self.dispatcher.settled(vec![settle], self.now);
+        }
         let (due_at, progress) = match recorded.outcome {
             RecordedOutcome::Retry { due_at, progress } => (Some(due_at), progress),
             RecordedOutcome::Release { due_at } => (Some(due_at), Progress::default()),
@@ -607,6 +615,28 @@ fn a_node_that_was_taken_for_dead_forgets_what_it_held_and_begins_again() {
         world.dispatcher.parked(id(1), 0, world.now, world.now);
         world.accept(id(1), 32, Some("odd"));
         assert_eq!(world.run_all(200), [30, 31, 32], "{ordering:?}");
+    }
+}
+
+#[test]
+fn a_lane_that_turns_out_to_hold_what_is_others_sends_no_more_of_it() {
+    for (ordering, flies) in [(Ordering::None, 8), (Ordering::Strict, 1), (Ordering::ByKey, 2)] {
+        let mut webhook = record(id(1));
+        webhook.spec.ordering = ordering;
+        let mut world = World::new(vec![webhook]);
+        for number in 1..=30 {
+            world.accept(id(1), number, Some(if number % 2 == 0 { "even" } else { "odd" }));
+        }
+        assert_eq!(world.run().len(), flies, "{ordering:?}");
+        world.taken_over = (1..=20).collect();
+        world.answer(1, 200);
+        while let Some(action) = world.dispatcher.action() {
+            world.act(action);
+        }
+        // Its own go out all the same, each once, in order.
+        let order = world.run_all(200);
+        assert_eq!(order, (21..=30).collect::<Vec<_>>(), "{ordering:?}");
+        assert_eq!((world.gauge(id(1)).held.load(Relaxed), world.held_bytes.load(Relaxed)), (0, 0), "{ordering:?}");
     }
 }
 

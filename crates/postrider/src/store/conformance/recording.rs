@@ -90,6 +90,21 @@ pub(crate) async fn one_lost_row_does_not_disturb_the_others_of_its_batch(mut wo
     assert_eq!(statuses, [DeliveryStatus::Succeeded, DeliveryStatus::Canceled, DeliveryStatus::Succeeded]);
 }
 
+pub(crate) async fn of_two_ends_of_one_delivery_the_first_is_recorded(mut world: World) {
+    let sent = world.send(tenant(1), &[webhook(1), webhook(2)]).await;
+    let outcomes = vec![
+        sent.outcome(0, Some(ok(1, world.now)), RecordedOutcome::Succeeded),
+        sent.outcome(0, Some(bad(1, world.now)), RecordedOutcome::Failed),
+        sent.outcome(1, Some(ok(1, world.now)), RecordedOutcome::Succeeded),
+        sent.outcome(0, None, RecordedOutcome::Release { due_at: world.now }),
+    ];
+    assert_eq!(world.store().record(outcomes, world.now).await.unwrap(), [true, false, true, false]);
+    for index in 0..2 {
+        let delivery = world.delivery(sent.delivery(index)).await;
+        assert_eq!((delivery.status, delivery.attempt_count), (DeliveryStatus::Succeeded, 1));
+    }
+}
+
 pub(crate) async fn a_delivery_canceled_without_an_attempt_says_why(mut world: World) {
     let sent = world.send(tenant(1), &[webhook(1)]).await;
     assert!(world.record(sent.retry_at(0, bad(1, world.now), world.now)).await);

@@ -90,6 +90,8 @@ pub(crate) async fn an_original_replay_matches_finished_deliveries_in_its_window
     let found = async |select: &ReplaySelect| -> Vec<DeliveryId> {
         let found = world.store().replay_next(select, 0, 100).await.unwrap();
         assert_eq!(world.store().replay_count(select).await.unwrap(), found.len() as u64);
+        let some = world.store().replay_count_some(select, 100).await.unwrap();
+        assert_eq!(some, SomeMatches { matched: found.len() as u64, is_all: true });
         found.iter().map(|found| DeliveryId(found.cursor)).collect()
     };
     let [one, two, bad] = [good.delivery(0), good.delivery(1), failed.delivery(0)];
@@ -103,6 +105,38 @@ pub(crate) async fn an_original_replay_matches_finished_deliveries_in_its_window
     assert_eq!(found(&ReplaySelect { webhook_id: Some(webhook(9)), ..all.clone() }).await, []);
     let matched = world.store().replay_next(&all, one.0, 1).await.unwrap();
     assert_eq!((matched[0].event.id, matched[0].webhook_id), (good.id, Some(webhook(2))));
+}
+
+pub(crate) async fn a_bounded_count_looks_at_so_much_and_says_whether_that_was_all(mut world: World) {
+    for _ in 0..2 {
+        let sent = world.send(tenant(1), &[webhook(1), webhook(2)]).await;
+        world.succeed(&sent).await;
+        world.pass(DAY);
+    }
+    let failed = world.send(tenant(1), &[webhook(2)]).await;
+    world.fail(&failed).await;
+    let other = world.send(tenant(2), &[webhook(9)]).await;
+    world.succeed(&other).await;
+    world.pass(MINUTE);
+    let all = ReplaySelect { since: UnixMs(0), until: world.now, ..select(&world, ReplayTargets::Original) };
+    let count = async |select: &ReplaySelect, rows_max| {
+        let some = world.store().replay_count_some(select, rows_max).await.unwrap();
+        (some.matched, some.is_all)
+    };
+    assert_eq!(count(&all, 5).await, (5, true), "exactly as many as there are");
+    assert_eq!(count(&all, 4).await, (4, false));
+    assert_eq!(count(&all, 0).await, (0, false));
+    let failures = ReplaySelect { statuses: vec![DeliveryStatus::Failed], ..all.clone() };
+    assert_eq!(count(&failures, 1).await, (1, true), "what has succeeded is not even looked at");
+    let nothing = ReplaySelect { types: Subscriptions(vec!["no.such".into()]), ..all.clone() };
+    assert_eq!(count(&nothing, 5).await, (0, true));
+    assert_eq!(count(&nothing, 4).await, (0, false));
+    let events = ReplaySelect { targets: ReplayTargets::Current, ..all.clone() };
+    assert_eq!(count(&ReplaySelect { types: nothing.types.clone(), ..events.clone() }, 2).await, (0, false));
+    let every = ReplaySelect { types: Subscriptions(vec!["*".into()]), ..events };
+    assert_eq!(count(&every, 3).await, (3, true));
+    assert_eq!(count(&every, 2).await, (2, false));
+    assert_eq!(count(&ReplaySelect { statuses: vec![DeliveryStatus::Failed], ..every }, 3).await, (1, true));
 }
 
 pub(crate) async fn a_current_replay_matches_events(mut world: World) {
@@ -122,6 +156,8 @@ pub(crate) async fn a_current_replay_matches_events(mut world: World) {
     let found = async |select: &ReplaySelect| -> Vec<EventId> {
         let found = world.store().replay_next(select, 0, 100).await.unwrap();
         assert_eq!(world.store().replay_count(select).await.unwrap(), found.len() as u64);
+        let some = world.store().replay_count_some(select, 100).await.unwrap();
+        assert_eq!(some, SomeMatches { matched: found.len() as u64, is_all: true });
         assert!(found.iter().all(|found| found.webhook_id.is_none()));
         found.iter().map(|found| found.event.id).collect()
     };

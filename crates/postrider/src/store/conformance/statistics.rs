@@ -99,6 +99,73 @@ pub(crate) async fn percentiles_are_within_the_promised_error(mut world: World) 
     assert!((latency.avg_ms - f64::from(sum) / 400.0).abs() < 1e-6);
 }
 
+pub(crate) async fn each_bucket_has_percentiles_of_its_own(mut world: World) {
+    let hour = |at: UnixMs| UnixMs(at.0 / 3_600_000 * 3_600_000);
+    let mut expected = Vec::new();
+    for durations in [[10, 20], [700, 900]] {
+        for duration in durations {
+            let sent = world.send(tenant(1), &[webhook(1)]).await;
+            let attempt = taking(1, world.now, duration);
+            assert!(world.record(sent.outcome(0, Some(attempt), RecordedOutcome::Succeeded)).await);
+        }
+        expected.push((hour(world.now), durations[1]));
+        world.pass(2 * HOUR);
+    }
+    let stats = world.store().stats(query(Scope::Tenant(tenant(1)), None, &world)).await.unwrap();
+    let told: Vec<_> = stats.series.iter().filter_map(|point| Some((point.at, point.latency?.max_ms))).collect();
+    assert_eq!(told, expected, "quiet hours have none");
+}
+
+pub(crate) async fn webhooks_are_summed_up_apart_and_only_their_tenants(mut world: World) {
+    let old = world.send(tenant(1), &[webhook(1)]).await;
+    world.succeed(&old).await;
+    world.pass(2 * DAY);
+    let sent = world.send(tenant(1), &[webhook(1), webhook(2)]).await;
+    let slow = sent.outcome(0, Some(taking(1, world.now, 30)), RecordedOutcome::Succeeded);
+    let failed = sent.outcome(1, Some(timed_out(1, world.now)), RecordedOutcome::Failed);
+    assert_eq!(world.store().record(vec![slow, failed], world.now).await.unwrap(), [true, true]);
+    let other = world.send(tenant(2), &[webhook(3)]).await;
+    world.succeed(&other).await;
+    let asked = [webhook(2), webhook(3), webhook(1)];
+    let (since, until) = (world.now - DAY, world.now + MINUTE);
+    let totals = world.store().webhook_totals(tenant(1), &asked, since, until).await.unwrap();
+    let told: Vec<_> = totals
+        .iter()
+        .map(|one| (one.webhook_id, one.succeeded, one.failed, one.latency.map(|latency| latency.max_ms)))
+        .collect();
+    let expected = [(webhook(2), 0, 1, None), (webhook(3), 0, 0, None), (webhook(1), 1, 0, Some(30))];
+    assert_eq!(told, expected);
+}
+
+pub(crate) async fn a_pulse_is_another_after_an_event_and_after_an_outcome(mut world: World) {
+    let pulse = async |world: &World| world.store().pulse(tenant(1)).await.unwrap();
+    assert_eq!(pulse(&world).await, Pulse::default());
+    let sent = world.send(tenant(1), &[webhook(1), webhook(1)]).await;
+    let accepted = pulse(&world).await;
+    assert_ne!(accepted.events, 0);
+    assert_eq!(accepted.outcomes, 0);
+    let other = world.send(tenant(2), &[webhook(3)]).await;
+    world.succeed(&other).await;
+    assert_eq!(pulse(&world).await, accepted, "what others do is theirs");
+    world.pass(MINUTE);
+    assert!(world.record(sent.retry_at(0, bad(1, world.now), world.now + DAY)).await);
+    let tried = pulse(&world).await;
+    assert_eq!(tried.events, accepted.events);
+    assert_ne!(tried.outcomes, accepted.outcomes);
+    world.pass(MINUTE);
+    let error = AttemptError { class: ErrorClass::Disabled, detail: String::new() };
+    assert!(world.record(sent.outcome(1, None, RecordedOutcome::Canceled { error })).await);
+    let canceled = pulse(&world).await;
+    assert_ne!(canceled.outcomes, tried.outcomes);
+    // By a clock that is behind, to another webhook.
+    let later = world.send(tenant(1), &[webhook(2)]).await;
+    world.now = world.now - MINUTE;
+    let accepted = pulse(&world).await;
+    assert_ne!(accepted.events, canceled.events);
+    world.succeed(&later).await;
+    assert_ne!(pulse(&world).await, accepted);
+}
+
 pub(crate) async fn health_follows_the_order_of_attempts(mut world: World) {
     let health = async |world: &World| world.store().health(&[webhook(1)]).await.unwrap().remove(0);
     let unknown = health(&world).await;

@@ -25,7 +25,7 @@ use super::homes::{self, Home};
 use super::{Node, PgStore};
 use crate::store::codes::{source_code, trigger_code};
 use crate::store::day::FIRST_SPAN;
-use crate::store::{Accepted, Error, NewEvent, Place, Placed, Result, Source};
+use crate::store::{Accepted, Error, NewEvent, Place, Placed, Result};
 
 pub(super) async fn accept(store: &PgStore, events: Vec<NewEvent>, now: UnixMs) -> Result<Vec<Accepted>> {
     let node = &store.node;
@@ -134,7 +134,7 @@ async fn in_steps(
 fn repeat_of(first: &Accepted, event: &NewEvent) -> Accepted {
     match first {
         Accepted::New { id, .. } => {
-            let shown = event.external_id.as_deref().filter(|_| event.source != Source::Received);
+            let shown = event.external_id.as_deref().filter(|_| !event.source.hides_external_id());
             Accepted::Repeat { id: *id, external_id: shown.map(str::to_owned) }
         }
         repeat @ Accepted::Repeat { .. } => repeat.clone(),

@@ -17,8 +17,9 @@ use uuid::Uuid;
 
 use super::PgStore;
 use super::config;
+use super::gateway;
 use super::row::count_at;
-use crate::store::{Change, Changed, Changes, Error, Result};
+use crate::store::{Change, Changed, Changes, Error, ObjectKind, Result};
 
 /// What has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +42,12 @@ pub(super) struct Object<'a> {
 impl Object<'_> {
     pub(super) fn of(kind: Kind, id: Uuid) -> Object<'static> {
         Object { kind, id, name: "" }
+    }
+
+    /// One that is kept whole. It is told as a key with the name of its kind: keys have no names here, and nodes of
+    /// version 3 take it for a key that they do not have, where a kind of its own would stop them.
+    pub(super) fn whole(kind: ObjectKind, id: Uuid) -> Object<'static> {
+        Object { kind: Kind::Key, id, name: kind.name() }
     }
 }
 
@@ -109,6 +116,7 @@ async fn load(tx: &Transaction<'_>, objects: &[(i16, Uuid, String)]) -> Result<V
     let names: Vec<&str> = of(Kind::EventType).map(|object| object.2.as_str()).collect();
     let mut partners = keyed(config::partners_of(tx, &ids(Kind::Partner)).await?, |record| record.id.0);
     let mut tenants = keyed(config::tenants_of(tx, &ids(Kind::Tenant)).await?, |record| record.id.0);
+    let mut whole = keyed(gateway::objects_of(tx, &ids(Kind::Key)).await?, |object| (object.kind(), object.id()));
     let mut keys = keyed(config::keys_of(tx, &ids(Kind::Key)).await?, |record| record.id.0);
     let mut webhooks = keyed(config::webhooks_of(tx, &ids(Kind::Webhook)).await?, |record| record.id.0);
     let event_types = config::event_types_of(tx, &ids(Kind::EventType), &names).await?;
@@ -118,7 +126,12 @@ async fn load(tx: &Transaction<'_>, objects: &[(i16, Uuid, String)]) -> Result<V
         changed.push(match *kind {
             0 => Changed::Partner(PartnerId(*id), partners.remove(id)),
             1 => Changed::Tenant(TenantId(*id), tenants.remove(id)),
-            2 => Changed::Key(KeyId(*id), keys.remove(id)),
+            2 if name.is_empty() => Changed::Key(KeyId(*id), keys.remove(id)),
+            2 => match ObjectKind::from_name(name) {
+                Some(kind) => Changed::Object(kind, *id, whole.remove(&(kind, *id)).map(Box::new)),
+                // Of a later version.
+                None => continue,
+            },
             3 => {
                 let owner = (!id.is_nil()).then_some(TenantId(*id));
                 let record = event_types.remove(&(owner, name.clone()));

@@ -11,6 +11,7 @@ use super::PgStore;
 use super::audit;
 use super::changes::{Kind, Object, changed};
 use super::failure::conflict;
+use super::gateway;
 use super::paging::Pager;
 use super::row::{
     clean, json, json_at, maybe_clean, maybe_json_at, maybe_time_at, name, name_at, tenant_at, time_at, webhook_at,
@@ -66,6 +67,7 @@ pub(super) async fn read_all(tx: &Transaction<'_>) -> Result<Configuration> {
         keys: all(client, KEY, &[], key_at).await?,
         event_types: all(client, EVENT_TYPE, &[], |row| json_at(row, 0)).await?,
         webhooks: all(client, &format!("{WEBHOOK} ORDER BY created_at, id"), &[], webhook_record_at).await?,
+        objects: gateway::objects(client).await?,
     })
 }
 
@@ -178,7 +180,7 @@ async fn delete(
     Ok(true)
 }
 
-async fn commit(store: &PgStore, tx: Transaction<'_>, entry: &AuditEntry) -> Result<()> {
+pub(super) async fn commit(store: &PgStore, tx: Transaction<'_>, entry: &AuditEntry) -> Result<()> {
     audit::append(&tx, entry).await?;
     tx.commit().await?;
     store.notify_configuration();
@@ -262,6 +264,7 @@ pub(super) async fn delete_tenant(store: &PgStore, id: TenantId, entry: AuditEnt
     for sql in ["DELETE FROM event_types WHERE tenant = $1", "DELETE FROM replays WHERE tenant = $1"] {
         tx.execute_typed(sql, whose).await?;
     }
+    gateway::delete_of(&tx, id).await?;
     tx.execute_typed("DELETE FROM homes WHERE webhook = ANY($1)", &[(&webhooks, Type::UUID_ARRAY)]).await?;
     tx.execute_typed(
         "DELETE FROM pending USING (SELECT webhook, n FROM pending WHERE tenant = $1 AND webhook = ANY($2) \

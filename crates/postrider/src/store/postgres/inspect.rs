@@ -10,9 +10,9 @@ use tokio_postgres::{AsyncMessage, Row};
 use super::connection::SESSION_CONNECTIONS;
 use super::nodes::machine_ms;
 use super::partition::{self, Kind};
-use super::{Node, PgStore, Settings, migrate};
+use super::{Node, PgStore, Settings, gateway, migrate, replies};
 use crate::store::day::Day;
-use crate::store::{Error, Result};
+use crate::store::{Error, Result, Unopened};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weight {
@@ -88,6 +88,17 @@ impl PgStore {
             all.extend(told("queue", queue(&client).await));
         }
         all
+    }
+
+    /// What the store has of the gateway.
+    ///
+    /// # Errors
+    /// It cannot be reached, or is older than the gateway.
+    pub async fn unopened(settings: Settings) -> Result<Unopened> {
+        let store = PgStore::connect(settings)?;
+        let client = store.reader().await?;
+        let data_key = replies::get_setting(&store, crate::sealing::DATA_KEY).await?;
+        Ok(Unopened { objects: gateway::objects(&**client).await?, data_key })
     }
 }
 

@@ -18,7 +18,7 @@ use super::PgStore;
 use super::history::{bounds, reading};
 use super::row::{EVENT_COLUMNS, count_at, event_at};
 use crate::store::codes::{status_code, status_from};
-use crate::store::{EventBody, ReplayMatch, ReplaySelect, ReplayTargets, Result};
+use crate::store::{EventBody, ReplayMatch, ReplaySelect, ReplayTargets, Result, SomeMatches};
 
 /// Rows that one statement looks at, at first and at most.
 const CHUNK: i64 = 1_000;
@@ -150,6 +150,71 @@ async fn count_one_by_one(client: &Transaction<'_>, question: &Question<'_>) -> 
             None => return Ok(total),
         }
     }
+}
+
+pub(super) async fn count_some(store: &PgStore, select: &ReplaySelect, rows_max: usize) -> Result<SomeMatches> {
+    let mut client = store.reader().await?;
+    let client = reading(&mut client).await?;
+    let question = Question::of(select);
+    let rows_max = i64::try_from(rows_max).unwrap_or(i64::MAX - 1);
+    if question.is_of_deliveries() {
+        some_deliveries(&client, &question, rows_max).await
+    } else {
+        some_events(&client, &question, rows_max).await
+    }
+}
+
+/// Of one webhook after the other, until there are enough: in the order of numbers it would be as many of each.
+async fn some_deliveries(client: &Transaction<'_>, question: &Question<'_>, rows_max: i64) -> Result<SomeMatches> {
+    let sql = format!(
+        "WITH lanes (webhook) AS ({lanes}) \
+         SELECT type, count(*) FILTER (WHERE event >= $5 AND (cardinality($6::smallint[]) = 0 OR status = ANY($6))), \
+           count(*) FROM (SELECT found.* FROM lanes CROSS JOIN LATERAL \
+             (SELECT type, event, status FROM deliveries WHERE {bad} tenant = $1 \
+                AND (webhook, n) >= (lanes.webhook, $3) AND (webhook, n) < (lanes.webhook, $4) AND n >= $3 AND n < $4 \
+              ORDER BY deliveries.webhook, n LIMIT $7) AS found LIMIT $7) AS looked GROUP BY type",
+        lanes = question.lanes(),
+        bad = question.bad(),
+    );
+    let rows = client
+        .query_typed(
+            &sql,
+            &[
+                (&question.select.tenant_id.0, Type::UUID),
+                (&question.webhook, Type::UUID),
+                (&question.first_event, Type::INT8),
+                (&question.high, Type::INT8),
+                (&question.first_event, Type::INT8),
+                (&question.statuses, Type::INT2_ARRAY),
+                (&(rows_max + 1), Type::INT8),
+            ],
+        )
+        .await?;
+    let (mut matched, mut looked) = (0, 0);
+    for row in &rows {
+        looked += row.try_get::<_, i64>(2)?;
+        if question.type_matches(row.try_get(0)?) {
+            matched += count_at(row, 1)?;
+        }
+    }
+    // The last one was looked at only to know that it is there.
+    Ok(SomeMatches { matched: matched.min(rows_max.unsigned_abs()), is_all: looked <= rows_max })
+}
+
+async fn some_events(client: &Transaction<'_>, question: &Question<'_>, rows_max: i64) -> Result<SomeMatches> {
+    let (mut matched, mut cursor, mut left) = (0, 0, rows_max);
+    while left > 0 {
+        let rows = left.min(CHUNK_MAX);
+        let chunk = chunk_of(client, question, cursor, rows).await?;
+        matched += chunk.matches.len() as u64;
+        match chunk.last {
+            Some(last) => cursor = last,
+            None => return Ok(SomeMatches { matched, is_all: true }),
+        }
+        left -= rows;
+    }
+    let next = events(client, question, question.first_event.max(cursor.saturating_add(1)), 1).await?;
+    Ok(SomeMatches { matched, is_all: next.is_empty() })
 }
 
 // ---- walking ---------------------------------------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ const MIGRATIONS: &[Migration] = &[
     Migration { script: include_str!("migrations/0001_start.sql"), min_compatible: 1 },
     Migration { script: include_str!("migrations/0002_received.sql"), min_compatible: 1 },
     Migration { script: include_str!("migrations/0003_administration.sql"), min_compatible: 1 },
+    Migration { script: include_str!("migrations/0004_gateway.sql"), min_compatible: 1 },
+    Migration { script: include_str!("migrations/0005_accounts.sql"), min_compatible: 1 },
 ];
 
 /// How long a migration waits for a table that others use: they wait behind it meanwhile. It then lets them pass, and

@@ -10,12 +10,13 @@ use std::time::{Duration, SystemTime};
 use postrider_core::ids::{DeliveryId, WebhookId};
 use postrider_core::time::UnixMs;
 use tokio::time::Instant;
+use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::failure::code_of;
 use super::{Node, PgStore, settings, takeover, transfer};
-use crate::store::{Begun, Error, LaneSummary, Notice, Result, Signal};
+use crate::store::{Begun, Error, LaneSummary, LivingNode, Notice, Result, Signal};
 
 /// About how many rows are taken over before [`begin`] returns; the ticks go on with what is left, as what was taken first
 /// must not wait for long.
@@ -64,8 +65,11 @@ async fn start_session(node: &Node) -> Result<(i32, i16)> {
     let mut client = node.session_client().await?;
     for _ in 0..SLOT_TRIES {
         let tx = client.transaction().await?;
-        let dead = if node.settings.ttl.is_zero() { ALL_DEAD } else { takeover::MARK_DEAD_AT_START };
-        tx.execute_typed(dead, &[]).await?;
+        if node.settings.ttl.is_zero() {
+            tx.execute_typed(ALL_DEAD, &[]).await?;
+        } else if node.is_new() || node.may_judge() {
+            tx.execute_typed(takeover::MARK_DEAD_AT_START, &[]).await?;
+        }
         let inserted = tx
             .query_typed_one(
                 "INSERT INTO nodes (session, slot, name, version, ttl_ms) \
@@ -153,6 +157,26 @@ pub(super) async fn beat(node: &Node) -> Result<bool> {
     Ok(true)
 }
 
+/// Who is not taken for dead, and when each last showed that it lives.
+pub(super) async fn living(store: &PgStore) -> Result<Vec<LivingNode>> {
+    let client = store.reader().await?;
+    let sql = "SELECT name, slot, version, session, ttl_ms, \
+               (extract(epoch FROM clock_timestamp() - heartbeat_at) * 1000)::bigint FROM nodes WHERE NOT dead ORDER BY slot";
+    let rows = client.query_typed(sql, &[]).await?;
+    let milliseconds = |value: i64| Duration::from_millis(u64::try_from(value).unwrap_or_default());
+    let node = |row: &Row| -> Result<LivingNode> {
+        Ok(LivingNode {
+            name: row.try_get(0)?,
+            slot: row.try_get(1)?,
+            version: row.try_get(2)?,
+            is_this: row.try_get::<_, i32>(3)? == store.node.session(),
+            ttl: milliseconds(row.try_get::<_, i32>(4)?.into()),
+            silent: milliseconds(row.try_get(5)?),
+        })
+    };
+    rows.iter().map(node).collect()
+}
+
 /// `database_ms` was told in the middle of a round trip that began at `sent_ms` and took `took`.
 fn measure_clock(node: &Node, database_ms: i64, sent_ms: i64, took: Duration) {
     let half = i64::try_from(took.as_millis() / 2).unwrap_or(i64::MAX / 2);
@@ -193,6 +217,16 @@ impl Pulse {
 }
 
 impl Node {
+    /// Whether it has not shown yet that it lives.
+    fn is_new(&self) -> bool {
+        self.pulse.lock().last.is_none()
+    }
+
+    /// Whether other nodes whose heartbeats are old are dead.
+    pub(super) fn may_judge(&self) -> bool {
+        self.pulse.lock().may_judge(Instant::now(), self.ttl())
+    }
+
     pub(super) fn ttl(&self) -> Duration {
         if self.settings.ttl.is_zero() { settings::TTL } else { self.settings.ttl }
     }
@@ -220,7 +254,7 @@ impl Node {
     }
 
     fn lose(&self, session: i32) {
-        self.lease.end();
+        self.lease.lose();
         self.lost.store(session, Relaxed);
         tracing::warn!(session, "store: this node was taken for dead; what it held is others' now");
         self.signal(Signal::Lost);

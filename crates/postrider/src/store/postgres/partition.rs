@@ -17,7 +17,7 @@ const LOCK: i64 = 7_305_790_000_003;
 /// What is kept by day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
-    /// Events, received requests, finished deliveries and earlier attempts, by their numbers.
+    /// Events, received requests, finished deliveries, earlier attempts and the log of public routes, by their numbers.
     History,
     /// Idempotency keys and external ids, by the day on which they count.
     Keys,
@@ -31,7 +31,7 @@ impl Kind {
     /// Its tables, what refers to others first.
     pub(super) fn tables(self) -> &'static [&'static str] {
         match self {
-            Kind::History => &["attempts", "deliveries", "received", "events"],
+            Kind::History => &["attempts", "deliveries", "received", "events", "route_log"],
             Kind::Keys => &["keys"],
             Kind::Rollups => &["rollups"],
         }

@@ -5,7 +5,7 @@
 //! only that.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use postrider_core::delivery::{Attempt, AttemptError, DeliveryStatus, Progress};
 use postrider_core::ids::WebhookId;
@@ -22,18 +22,32 @@ use crate::store::codes::{error_code, status_code, trigger_code};
 use crate::store::tally::{End, Tally};
 use crate::store::{Recorded, RecordedOutcome, Result};
 
-pub(super) async fn record(store: &PgStore, outcomes: Vec<Recorded>, now: UnixMs) -> Result<Vec<bool>> {
+pub(super) async fn record(store: &PgStore, mut outcomes: Vec<Recorded>, now: UnixMs) -> Result<Vec<bool>> {
+    // A node that was taken for dead and got its own delivery back may know two ends of it. One statement cannot: it would
+    // fail, and so would every other batch behind it.
+    let mut known = HashSet::with_capacity(outcomes.len());
+    let is_first: Vec<bool> = outcomes.iter().map(|one| known.insert(one.delivery_id)).collect();
+    if known.len() == is_first.len() {
+        return record_each(store, &outcomes, now).await;
+    }
+    let mut firsts = is_first.iter();
+    outcomes.retain(|_| firsts.next() == Some(&true));
+    let mut recorded = record_each(store, &outcomes, now).await?.into_iter();
+    Ok(is_first.into_iter().map(|first| first && recorded.next() == Some(true)).collect())
+}
+
+async fn record_each(store: &PgStore, outcomes: &[Recorded], now: UnixMs) -> Result<Vec<bool>> {
     if outcomes.is_empty() {
         return Ok(Vec::new());
     }
     let node = &store.node;
     node.ensure_days(now).await?;
-    let columns = Columns::of(&outcomes, now)?;
-    let recorded = retried!(node, all_at_once(node, &outcomes, &columns, now));
+    let columns = Columns::of(outcomes, now)?;
+    let recorded = retried!(node, all_at_once(node, outcomes, &columns, now));
     match recorded {
         Ok(()) => Ok(vec![true; outcomes.len()]),
         Err(error) if code_of(&error) == Some(&SqlState::DIVISION_BY_ZERO) => {
-            retried!(node, in_steps(node, &outcomes, &columns, now))
+            retried!(node, in_steps(node, outcomes, &columns, now))
         }
         Err(error) => Err(error),
     }

@@ -2,17 +2,20 @@
 //!
 //! Rows are read first, with their payloads, and held by number afterwards, in a statement of its own. Whether that
 //! statement was carried out may stay unknown, when the connection breaks; its rows are then in doubt, and the next
-//! refill of their webhook parks them again before it looks. Nobody else can have them meanwhile: they are this
-//! node's, and refills of one webhook wait for each other.
+//! refill of their webhook parks them again before it looks. Since a server that was cut off may be slow, and carry it
+//! out after that, they are looked at again for a while, but for those that a later refill has held. Nobody else can have
+//! them meanwhile: they are this node's, and refills of one webhook wait for each other.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use postrider_core::delivery::{Progress, Trigger};
 use postrider_core::ids::{DeliveryId, EventId, ReplayId, TenantId, WebhookId};
 use postrider_core::time::UnixMs;
 use postrider_core::webhook::Ordering;
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::Instant;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
@@ -21,7 +24,7 @@ use super::PgStore;
 use super::failure::retried;
 use super::row::{EVENT_COLUMNS, event_at, maybe_time_at, replay_at, small_at};
 use crate::store::codes::trigger_from;
-use crate::store::{EventBody, Job, Refill, Result};
+use crate::store::{EventBody, Job, Refill, Result, Signal};
 
 /// Looks for rows by key in one call: rows that were kept back are no longer due, so another look finds others.
 const LOOKS_MAX: usize = 4;
@@ -32,8 +35,26 @@ const STRAY_WAIT_MS: i64 = 1_000;
 /// Locks for refills: those of webhooks that share one wait for each other.
 const STRIPES: usize = 64;
 
-/// Rows of which it is not known whether they are held, by webhook.
-pub(super) type Doubts = HashMap<WebhookId, Vec<i64>>;
+/// A server that did not hear of the end of a connection gives its statement up before.
+const LOOKED_AT: Duration = Duration::from_secs(120);
+
+/// Rows of which it is not known whether they are held.
+#[derive(Debug)]
+pub(super) struct Doubt {
+    pub(super) session: i32,
+    pub(super) numbers: BTreeSet<i64>,
+    /// They have not been parked again since.
+    pub(super) is_new: bool,
+    pub(super) until: Instant,
+}
+
+impl Doubt {
+    pub(super) fn new(session: i32, numbers: BTreeSet<i64>) -> Doubt {
+        Doubt { session, numbers, is_new: true, until: Instant::now() + LOOKED_AT }
+    }
+}
+
+pub(super) type Doubts = HashMap<WebhookId, Doubt>;
 
 /// The refills of a node.
 #[derive(Debug)]
@@ -94,9 +115,9 @@ async fn refill_once(store: &PgStore, wanted: &Wanted) -> Result<Refill> {
     let mut doubts = store.refills.turn(wanted.webhook).await;
     let client = store.writer().await?;
     let client = &**client;
-    if let Some(numbers) = doubts.get(&wanted.webhook) {
-        park_again(client, wanted, numbers).await?;
-        doubts.remove(&wanted.webhook);
+    if let Some(doubt) = doubts.get_mut(&wanted.webhook).filter(|doubt| doubt.is_new) {
+        park_again(client, doubt, wanted.now).await?;
+        doubt.is_new = false;
     }
     let rows = match wanted.order {
         Ordering::None => read(client, wanted, OLDEST_DUE, &[]).await?,
@@ -117,9 +138,18 @@ async fn refill_once(store: &PgStore, wanted: &Wanted) -> Result<Refill> {
     if numbers.is_empty() {
         return Ok(Refill { jobs: Vec::new(), next_due: next_due(client, wanted).await? });
     }
-    doubts.insert(wanted.webhook, numbers.clone());
+    let mut in_doubt: BTreeSet<i64> = numbers.iter().copied().collect();
+    let before = doubts.remove(&wanted.webhook).filter(|doubt| doubt.session == wanted.session);
+    in_doubt.extend(before.iter().flat_map(|doubt| &doubt.numbers));
+    doubts.insert(wanted.webhook, Doubt::new(wanted.session, in_doubt));
     let (held, next_due) = hold(client, wanted, &numbers).await?;
     doubts.remove(&wanted.webhook);
+    if let Some(mut before) = before {
+        before.numbers.retain(|number| !held.contains(number));
+        if !before.numbers.is_empty() {
+            doubts.insert(wanted.webhook, before);
+        }
+    }
     let held = found.into_iter().filter(|(candidate, _)| held.contains(&candidate.n));
     Ok(Refill { jobs: held.map(|(candidate, event)| candidate.into_job(wanted.webhook, event)).collect(), next_due })
 }
@@ -295,14 +325,41 @@ async fn hold(client: &impl GenericClient, wanted: &Wanted, numbers: &[i64]) -> 
     Ok((held, time_in(&next)?))
 }
 
-/// Parks rows that may have been held by a statement whose end nobody has heard of.
-async fn park_again(client: &impl GenericClient, wanted: &Wanted, numbers: &[i64]) -> Result<()> {
-    client
+/// Parks rows that may have been held by a statement whose end nobody has heard of; tells how many were.
+async fn park_again(client: &impl GenericClient, doubt: &Doubt, now: UnixMs) -> Result<u64> {
+    let numbers: Vec<i64> = doubt.numbers.iter().copied().collect();
+    let parked = client
         .execute_typed(
             "UPDATE pending SET due_at = $3 WHERE n = ANY($1) AND owner + 0 = $2 AND due_at IS NULL",
-            &[(&numbers, Type::INT8_ARRAY), (&wanted.session, Type::INT4), (&wanted.now.0, Type::INT8)],
+            &[(&numbers, Type::INT8_ARRAY), (&doubt.session, Type::INT4), (&now.0, Type::INT8)],
         )
         .await?;
+    Ok(parked)
+}
+
+/// Looks at what is in doubt, whether anybody asks for it or not, and has it sent.
+pub(super) async fn settle_doubts(store: &PgStore, now: UnixMs) -> Result<()> {
+    let mut found = Vec::new();
+    for stripe in &store.refills.0 {
+        let mut doubts = stripe.lock().await;
+        // What an earlier session owned is taken over.
+        doubts.retain(|_, doubt| doubt.session == store.session());
+        for (webhook, doubt) in doubts.iter_mut() {
+            let reached = Instant::now();
+            if park_again(&**store.reader().await?, doubt, now).await? > 0 {
+                found.push(*webhook);
+            }
+            doubt.is_new = false;
+            if doubt.until <= reached {
+                doubt.numbers.clear();
+            }
+        }
+        doubts.retain(|_, doubt| !doubt.numbers.is_empty());
+    }
+    if !found.is_empty() {
+        tracing::info!(webhooks = found.len(), "store: deliveries of refills in doubt are sent");
+        store.signal(Signal::Wake(found));
+    }
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use super::{audit, queue};
 use crate::store::codes::{replay_status_code, replay_status_from};
 use crate::store::{AuditEntry, Listed, Page, ReplayRecord, ReplayStatus, ReplayStep, Result, Scope};
 
-pub(super) use super::matches::{count, next};
+pub(super) use super::matches::{count, count_some, next};
 
 const COLUMNS: &str = "id, selection::text, rate_per_second, status, matched, done, queued, cursor, created_at, \
                        finished_at, number";

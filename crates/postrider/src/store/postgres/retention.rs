@@ -6,6 +6,7 @@ use postrider_core::time::UnixMs;
 use tokio_postgres::types::Type;
 
 use super::PgStore;
+use super::accounts;
 use super::partition::{self, Kind};
 use super::row::{count_at, maybe_time_at};
 use crate::store::day::{Day, FIRST_SPAN};
@@ -133,8 +134,16 @@ async fn remove_small(client: &Object, now: UnixMs, forgotten: UnixMs, report: &
             &[(&CHANGES_MAX, Type::INT8), (&SLICE_ROWS, Type::INT8)],
         )
         .await?;
-    report.rows_removed += replies + health;
-    report.more |= [replies, health, changes].contains(&SLICE_ROWS.unsigned_abs());
+    let fires = client
+        .execute_typed(
+            "DELETE FROM fires WHERE (webhook, state_key, delivery) IN \
+             (SELECT webhook, state_key, delivery FROM fires WHERE until <= $1 ORDER BY until LIMIT $2)",
+            &[(&now.0, Type::INT8), (&SLICE_ROWS, Type::INT8)],
+        )
+        .await?;
+    let [sessions, links] = accounts::remove_expired(client, now, SLICE_ROWS).await?;
+    report.rows_removed += replies + health + fires + sessions + links;
+    report.more |= [replies, health, changes, fires, sessions, links].contains(&SLICE_ROWS.unsigned_abs());
     Ok(())
 }
 

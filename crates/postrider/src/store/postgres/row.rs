@@ -93,9 +93,9 @@ pub(super) fn maybe_clean(text: Option<&str>) -> Option<Cow<'_, str>> {
     text.map(clean)
 }
 
-/// The id of an event `e` that [`outer_id`](crate::store::outer_id) reads. A received event is known by one too, but that
-/// is not for anybody outside.
-pub(super) const SHOWN_EXTERNAL_ID: &str = "CASE WHEN e.source = 2 THEN NULL ELSE e.external_id END";
+/// The id of an event `e` that [`outer_id`](crate::store::outer_id) reads. Received events and firings are known by one too,
+/// but that is not for anybody outside.
+pub(super) const SHOWN_EXTERNAL_ID: &str = "CASE WHEN e.source IN (2, 5) THEN NULL ELSE e.external_id END";
 
 /// Columns of an event, in the order in which [`event_at`] reads them.
 pub(super) const EVENT_COLUMNS: &str = "n, entropy, tenant, type, source, occurred_at, external_id, ordering_key, \
@@ -110,7 +110,7 @@ pub(super) fn event_at(row: &Row, first: usize) -> Result<Arc<EventBody>> {
             content_type: boxed_at(row, first + 11)?,
             body: row.try_get::<_, Option<&[u8]>>(first + 12)?.map(Bytes::copy_from_slice),
         }),
-        Source::Api | Source::Test | Source::Partner | Source::System => None,
+        Source::Api | Source::Test | Source::Partner | Source::System | Source::Gateway => None,
     };
     Ok(Arc::new(EventBody {
         id: event_id(n, row.try_get(first + 1)?),

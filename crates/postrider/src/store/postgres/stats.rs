@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::Context as _;
 use deadpool_postgres::Object;
 use postrider_core::ids::{TenantId, WebhookId};
+use postrider_core::limits::PAGE_DEFAULT;
 use postrider_core::time::UnixMs;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
@@ -14,7 +15,7 @@ use super::PgStore;
 use super::history::tenant_of_webhook;
 use super::row::{count_at, json_at, maybe_time_at, webhook_at};
 use crate::store::histogram::Histogram;
-use crate::store::{ROLLUP_MS, Result, Scope, Stats, StatsPoint, StatsQuery, WebhookHealth};
+use crate::store::{Pulse, ROLLUP_MS, Result, Scope, Stats, StatsPoint, StatsQuery, WebhookHealth, WebhookTotals};
 
 /// Whose numbers.
 #[derive(Clone, Copy, Debug)]
@@ -50,16 +51,22 @@ pub(super) async fn stats(store: &PgStore, query: StatsQuery) -> Result<Stats> {
     let width = query.bucket_ms.max(ROLLUP_MS);
     let start = query.since.0.div_euclid(width) * width;
     let mut stats = Stats::default();
+    // What waits is counted first: what ends between the two is counted twice at worst, and never missing.
+    add_now(&client, subject, &mut stats).await?;
     let mut series: BTreeMap<i64, StatsPoint> = (start..query.until.0)
         .step_by(usize::try_from(width).unwrap_or(usize::MAX))
-        .map(|at| (at, StatsPoint { at: UnixMs(at), succeeded: 0, failed: 0 }))
+        .map(|at| (at, StatsPoint { at: UnixMs(at), succeeded: 0, failed: 0, latency: None }))
         .collect();
     let mut latency = Histogram::default();
+    let mut latencies: BTreeMap<i64, Histogram> = BTreeMap::new();
     for row in &rollups(&client, subject, &query).await? {
         let (succeeded, failed) = (count_at(row, 1)?, count_at(row, 2)?);
-        if let Some(point) = series.get_mut(&(row.try_get::<_, i64>(0)?.div_euclid(width) * width)) {
+        let own = Histogram::decode(row.try_get(5)?).context("rollups")?;
+        let start = row.try_get::<_, i64>(0)?.div_euclid(width) * width;
+        if let Some(point) = series.get_mut(&start) {
             point.succeeded += succeeded;
             point.failed += failed;
+            latencies.entry(start).or_default().merge(&own);
         }
         stats.succeeded += succeeded;
         stats.failed += failed;
@@ -67,12 +74,14 @@ pub(super) async fn stats(store: &PgStore, query: StatsQuery) -> Result<Stats> {
         for (code, count) in json_at::<BTreeMap<u16, u64>>(row, 4)? {
             *stats.by_status_code.entry(code).or_default() += count;
         }
-        latency.merge(&Histogram::decode(row.try_get(5)?).context("rollups")?);
+        latency.merge(&own);
+    }
+    for (at, point) in &mut series {
+        point.latency = latencies.get(at).and_then(Histogram::latency);
     }
     stats.attempts = stats.by_status_code.values().sum();
     stats.latency = latency.latency();
     stats.series = series.into_values().collect();
-    add_now(&client, subject, &mut stats).await?;
     Ok(stats)
 }
 
@@ -102,6 +111,36 @@ async fn rollups(client: &Object, subject: Subject, query: &StatsQuery) -> Resul
     Ok(rows)
 }
 
+pub(super) async fn webhook_totals(
+    store: &PgStore,
+    tenant: TenantId,
+    webhooks: &[WebhookId],
+    (since, until): (UnixMs, UnixMs),
+) -> Result<Vec<WebhookTotals>> {
+    let client = store.reader().await?;
+    let ids: Vec<Uuid> = webhooks.iter().map(|webhook| webhook.0).collect();
+    let first = since.0.div_euclid(ROLLUP_MS) * ROLLUP_MS;
+    let rows = client
+        .query_typed(
+            "SELECT subject, succeeded, failed, latency FROM rollups \
+             WHERE tenant = $1 AND subject = ANY($2) AND bucket >= $3 AND bucket < $4",
+            &[(&tenant.0, Type::UUID), (&ids, Type::UUID_ARRAY), (&first, Type::INT8), (&until.0, Type::INT8)],
+        )
+        .await?;
+    let mut found: HashMap<WebhookId, (u64, u64, Histogram)> = HashMap::new();
+    for row in &rows {
+        let (succeeded, failed, latency) = found.entry(webhook_at(row, 0)?).or_default();
+        *succeeded += count_at(row, 1)?;
+        *failed += count_at(row, 2)?;
+        latency.merge(&Histogram::decode(row.try_get(3)?).context("rollups")?);
+    }
+    let totals = webhooks.iter().map(|webhook| {
+        let (succeeded, failed, latency) = found.get(webhook).cloned().unwrap_or_default();
+        WebhookTotals { webhook_id: *webhook, succeeded, failed, latency: latency.latency() }
+    });
+    Ok(totals.collect())
+}
+
 /// What is so now: how many deliveries are pending, and when the last ones ended.
 async fn add_now(client: &Object, subject: Subject, stats: &mut Stats) -> Result<()> {
     let (tenant, webhook) = subject.key();
@@ -116,6 +155,18 @@ async fn add_now(client: &Object, subject: Subject, stats: &mut Stats) -> Result
     stats.last_success_at = maybe_time_at(&row, 1)?;
     stats.last_failure_at = maybe_time_at(&row, 2)?;
     Ok(())
+}
+
+pub(super) async fn pulse(store: &PgStore, tenant: TenantId) -> Result<Pulse> {
+    // Sums, and not the greatest: a node may commit a number, or a time by its clock, below one that another node has
+    // committed before.
+    let sql = "SELECT (SELECT coalesce(sum(n), 0)::bigint FROM \
+                 (SELECT n FROM events WHERE tenant = $1 ORDER BY n DESC LIMIT $2) AS newest), \
+               (SELECT coalesce(sum(recorded_at), 0)::bigint FROM webhook_health WHERE tenant = $1)";
+    let client = store.reader().await?;
+    let parameters = &[(&tenant.0 as _, Type::UUID), (&(PAGE_DEFAULT as i64) as _, Type::INT8)];
+    let row = client.query_typed_one(sql, parameters).await?;
+    Ok(Pulse { events: row.try_get(0)?, outcomes: row.try_get(1)? })
 }
 
 // ---- health --------------------------------------------------------------------------------------------------------------

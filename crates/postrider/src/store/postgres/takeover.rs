@@ -14,12 +14,11 @@ use std::time::Duration;
 use deadpool_postgres::Object;
 use postrider_core::ids::WebhookId;
 use postrider_core::time::UnixMs;
-use tokio::time::Instant;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use super::notify::Message;
-use super::{Node, PgStore, accept, homes, queue};
+use super::{Node, PgStore, accept, homes, queue, refill};
 use crate::store::{Result, Signal};
 
 /// Rows moved by one statement.
@@ -37,8 +36,11 @@ const CANCELED: usize = 1_000;
 /// Sessions that have been dead for so long cannot commit anything any more, and are forgotten.
 const REMEMBERED: &str = "1 hour";
 
+/// Not after `$2`, by the database's clock: a judgement that was long on its way finds everybody's heartbeats old, since they
+/// were on their way as well.
 const MARK_DEAD: &str = "UPDATE nodes SET dead = true \
-     WHERE NOT dead AND heartbeat_at < clock_timestamp() - ttl_ms * interval '1 millisecond' AND session <> $1";
+     WHERE NOT dead AND heartbeat_at < clock_timestamp() - ttl_ms * interval '1 millisecond' AND session <> $1 \
+       AND clock_timestamp() < to_timestamp($2::bigint / 1000.0)";
 
 /// At the start there is no telling whether the database was away; if it has just started, it was.
 pub(super) const MARK_DEAD_AT_START: &str = "UPDATE nodes SET dead = true \
@@ -106,8 +108,7 @@ const TICKS: u32 = 3;
 pub(super) async fn keep_judging(node: &Node) {
     loop {
         tokio::time::sleep(node.ttl() / LOOKS).await;
-        let judges = node.lease.is_valid() && node.pulse.lock().may_judge(Instant::now(), node.ttl());
-        if !judges {
+        if !(node.lease.is_valid() && node.may_judge()) {
             continue;
         }
         match node.call(mark_dead(node)).await {
@@ -150,15 +151,17 @@ async fn tick(store: &PgStore) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     node.call(accept::settle_doubts(store, node.now())).await?;
+    node.call(refill::settle_doubts(store, node.now())).await?;
     while node.call(homes::gather(store)).await? {}
     node.call(take_replays(node)).await?;
     node.call(remove_temporary(store, node.now())).await?;
     node.call(forget_the_dead(node)).await
 }
 
-async fn mark_dead(node: &Node) -> Result<u64> {
+pub(super) async fn mark_dead(node: &Node) -> Result<u64> {
+    let until = node.now().0 + i64::try_from((node.ttl() / LOOKS).as_millis()).unwrap_or(0);
     let client = node.session_client().await?;
-    let marked = client.execute_typed(MARK_DEAD, &[(&node.session(), Type::INT4)]).await?;
+    let marked = client.execute_typed(MARK_DEAD, &[(&node.session(), Type::INT4), (&until, Type::INT8)]).await?;
     if marked > 0 {
         tracing::warn!(nodes = marked, "store: nodes have given no sign of life; their deliveries are taken over");
     }

@@ -4,6 +4,7 @@
 //! from one that was migrated before.
 #![allow(clippy::unwrap_used)]
 
+mod following;
 mod inspecting;
 mod network;
 mod nodes;
@@ -91,6 +92,20 @@ impl Drop for Database {
 impl Backend for Database {
     async fn open(&self) -> Arc<dyn Store> {
         self.node("conformance", Duration::ZERO).await
+    }
+}
+
+/// One node of several on a database.
+pub(crate) struct Node {
+    pub(crate) database: Arc<Database>,
+    pub(crate) name: &'static str,
+}
+
+#[async_trait]
+impl Backend for Node {
+    /// Nobody takes it for dead within a test.
+    async fn open(&self) -> Arc<dyn Store> {
+        self.database.node(self.name, nodes::LONG).await
     }
 }
 

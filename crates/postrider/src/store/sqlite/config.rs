@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::paging::paged;
 use super::row::{Sql, json_at, maybe_json_at, maybe_time_at, name_at, tenant_at, time_at, uuid_at, webhook_at};
 use super::writer::Session;
-use super::{audit, queue, replay};
+use super::{audit, gateway, queue, replay};
 use crate::store::{
     AuditEntry, Configuration, Error, EventTypeRecord, KeyRecord, Listed, Page, PartnerRecord, Result, TenantRecord,
     WebhookRecord,
@@ -56,6 +56,7 @@ pub(super) fn configuration(conn: &Connection) -> Result<Configuration> {
              sealed_receiver FROM webhooks ORDER BY created_at, id",
             webhook_record_at,
         )?,
+        objects: gateway::objects(conn)?,
     })
 }
 
@@ -180,6 +181,7 @@ pub(super) fn delete_tenant(session: &mut Session, id: TenantId, entry: &AuditEn
     }
     session.conn.execute("DELETE FROM event_types WHERE tenant = ?", [key])?;
     replay::delete_of(&session.conn, id)?;
+    gateway::delete_of(&session.conn, id)?;
     let mut left = TENANT_PENDING_MAX;
     for webhook in webhooks {
         left -= queue::forget_parked(session, webhook, left)?;

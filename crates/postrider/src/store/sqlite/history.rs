@@ -123,6 +123,11 @@ fn event_numbers(
     Ok(found)
 }
 
+pub(super) fn newest_event(conn: &Connection, scope: Scope) -> Result<Option<i64>> {
+    let days = partition::days(conn, Kind::History)?;
+    Ok(event_numbers(conn, &days, scope, 0, i64::MAX, 1)?.first().map(|(n, _)| *n))
+}
+
 /// Numbers handed out in `since..until`.
 pub(super) fn bounds(since: Option<UnixMs>, until: Option<UnixMs>) -> (i64, i64) {
     /// 9999-12-31, the last day that can be written.

@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::Context;
 use rusqlite::{Connection, OpenFlags};
 
-use super::SqliteStore;
-use crate::store::Result;
+use super::{SqliteStore, gateway, replies};
+use crate::store::{Result, Unopened};
 
 /// Problems that the integrity check reports at most.
 const PROBLEMS_MAX: u32 = 10;
@@ -31,6 +31,16 @@ impl SqliteStore {
         let mut statement = conn.prepare(&format!("PRAGMA quick_check({PROBLEMS_MAX})"))?;
         let found = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
         Ok(found.into_iter().filter(|line| line != "ok").collect())
+    }
+
+    /// What the store in `directory` has of the gateway; `None` if there is no store.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::schema_version`]; also of a store that is older than the gateway.
+    pub fn unopened(directory: &Path) -> Result<Option<Unopened>> {
+        let Some(conn) = open(directory)? else { return Ok(None) };
+        let data_key = replies::get_setting(&conn, crate::sealing::DATA_KEY)?;
+        Ok(Some(Unopened { objects: gateway::objects(&conn)?, data_key }))
     }
 }
 
@@ -57,6 +67,8 @@ mod tests {
         let store = SqliteStore::open(directory.path()).unwrap();
         assert!(SqliteStore::schema_version(directory.path()).unwrap().is_some_and(|version| version > 0));
         assert!(SqliteStore::problems(directory.path()).unwrap().is_empty());
+        let unopened = SqliteStore::unopened(directory.path()).unwrap().unwrap();
+        assert!(unopened.objects.is_empty() && unopened.data_key.is_none());
         drop(store);
 
         let other = tempfile::tempdir().unwrap();

@@ -9,7 +9,10 @@ use crate::store::Result;
 use crate::store::day::Day;
 
 /// Each takes the schema from version *index* to *index + 1*. Never edit one that was released.
-const MIGRATIONS: [fn(&Connection) -> anyhow::Result<()>; 3] = [start, received, administration];
+const MIGRATIONS: [fn(&Connection) -> anyhow::Result<()>; 5] = [start, received, administration, gateway, accounts];
+
+/// The version that an open store has.
+pub(super) const KNOWN: u32 = MIGRATIONS.len() as u32;
 
 /// Brings the schema to the newest version.
 ///
@@ -54,6 +57,21 @@ fn administration(conn: &Connection) -> anyhow::Result<()> {
     edit_history(conn, &partition::days(conn, Kind::History)?, &SOURCES, &[])
 }
 
+/// Configuration of the data gateway, what it counts, and a log of its public routes for each day of history.
+fn gateway(conn: &Connection) -> anyhow::Result<()> {
+    conn.execute_batch(include_str!("migrations/0004_gateway.sql"))?;
+    let days = partition::days(conn, Kind::History)?;
+    for day in &days {
+        conn.execute_batch(&include_str!("migrations/0004_gateway_day.sql").replace("{day}", &day.suffix()))?;
+    }
+    edit_history(conn, &days, &GATEWAY, &[])
+}
+
+/// Sessions and links for one use.
+fn accounts(conn: &Connection) -> anyhow::Result<()> {
+    Ok(conn.execute_batch(include_str!("migrations/0005_accounts.sql"))?)
+}
+
 /// What changes in the text of a day's tables: table, old, new.
 type Edit = (&'static str, &'static str, &'static str);
 
@@ -72,6 +90,9 @@ const RECEIVED: [Edit; 3] = [
 const ADDED: [(&str, &str); 2] = [("content_type", "TEXT"), ("raw", "BLOB")];
 /// Events of partners and of the system.
 const SOURCES: [Edit; 1] = [("events", "CHECK (source BETWEEN 0 AND 2),", "CHECK (source BETWEEN 0 AND 4),")];
+
+/// Events of the gateway.
+const GATEWAY: [Edit; 1] = [("events", "CHECK (source BETWEEN 0 AND 4),", "CHECK (source BETWEEN 0 AND 5),")];
 
 /// Changes the tables of the days that exist, which gives events the columns `added`. SQLite has no statement that changes a CHECK;
 /// this is its documented way for what leaves the rows as they are (<https://www.sqlite.org/lang_altertable.html>,

@@ -11,7 +11,7 @@ use crate::store::day::Day;
 /// What is kept by day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Kind {
-    /// Events, finished deliveries, earlier attempts and received requests.
+    /// Events, finished deliveries, earlier attempts, received requests and the log of public routes.
     History,
     /// Idempotency keys of publishers.
     Keys,
@@ -32,7 +32,9 @@ impl Kind {
     /// The tables of one day, children first, each with the columns of its key.
     pub(super) fn tables(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Kind::History => &[("attempts", "n"), ("deliveries", "n"), ("received", "n"), ("events", "n")],
+            Kind::History => {
+                &[("attempts", "n"), ("deliveries", "n"), ("received", "n"), ("events", "n"), ("route_log", "n")]
+            }
             Kind::Keys => &[("keys", "tenant, key")],
             Kind::Rollups => &[("rollups", "subject, bucket")],
         }
@@ -55,7 +57,7 @@ CREATE TABLE events_{day} (
     tenant          BLOB NOT NULL CHECK (length(tenant) = 16),
     type            TEXT NOT NULL,
     fanout          INTEGER NOT NULL,
-    source          INTEGER NOT NULL CHECK (source BETWEEN 0 AND 4),
+    source          INTEGER NOT NULL CHECK (source BETWEEN 0 AND 5),
     occurred_at     INTEGER,
     external_id     TEXT,
     idempotency_key TEXT,
@@ -135,6 +137,16 @@ CREATE TABLE received_{day} (
 CREATE INDEX received_{day}_webhook ON received_{day} (webhook, n);
 CREATE INDEX received_{day}_tenant ON received_{day} (tenant, n);
 CREATE INDEX received_{day}_failed ON received_{day} (webhook, n) WHERE verdict = 3 AND event IS NULL;
+
+CREATE TABLE route_log_{day} (
+    n      INTEGER PRIMARY KEY,
+    tenant BLOB NOT NULL CHECK (length(tenant) IN (0, 16)),
+    route  TEXT NOT NULL,
+    failed INTEGER NOT NULL CHECK (failed IN (0, 1)),
+    body   TEXT NOT NULL
+) STRICT;
+CREATE INDEX route_log_{day}_route ON route_log_{day} (route, n);
+CREATE INDEX route_log_{day}_tenant ON route_log_{day} (tenant, n);
 ";
 
 const KEYS: &str = "

@@ -4,7 +4,7 @@
 //! meanwhile can neither be missed nor taken twice.
 
 use postrider_core::delivery::DeliveryStatus;
-use postrider_core::ids::{ReplayId, TenantId};
+use postrider_core::ids::{ReplayId, TenantId, WebhookId};
 use postrider_core::time::UnixMs;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -21,13 +21,13 @@ use crate::store::codes::{replay_status_code, replay_status_from, status_from};
 use crate::store::day::Day;
 use crate::store::{
     AuditEntry, Listed, Page, ReplayMatch, ReplayRecord, ReplaySelect, ReplayStatus, ReplayStep, ReplayTargets, Result,
-    Scope,
+    Scope, SomeMatches,
 };
 
 // ---- matches -----------------------------------------------------------------------------------------------------------
 
 /// A match before its event is loaded: its number, its event, and the webhook for `Original`.
-type Match = (i64, i64, Option<postrider_core::ids::WebhookId>);
+type Match = (i64, i64, Option<WebhookId>);
 
 pub(super) fn count(conn: &Connection, select: &ReplaySelect) -> Result<u64> {
     let mut cursor = 0;
@@ -40,6 +40,80 @@ pub(super) fn count(conn: &Connection, select: &ReplaySelect) -> Result<u64> {
             _ => return Ok(total),
         }
     }
+}
+
+/// How far a count goes that does not look at everything.
+struct Looking {
+    left: usize,
+    matched: u64,
+}
+
+impl Looking {
+    /// Counts one more row; `false`: there may be no more.
+    fn at(&mut self, is_wanted: impl FnOnce() -> Result<bool>) -> Result<bool> {
+        if self.left == 0 {
+            return Ok(false);
+        }
+        self.left -= 1;
+        self.matched += u64::from(is_wanted()?);
+        Ok(true)
+    }
+}
+
+pub(super) fn count_some(conn: &Connection, select: &ReplaySelect, rows_max: usize) -> Result<SomeMatches> {
+    let (low, high) = bounds(Some(select.since), Some(select.until));
+    let mut looking = Looking { left: rows_max, matched: 0 };
+    for day in partition::days(conn, Kind::History)? {
+        if day.end_number() <= low || day.first_number() >= high {
+            continue;
+        }
+        let goes_on = match select.targets {
+            ReplayTargets::Original => look_at_deliveries(conn, select, day, (low, high), &mut looking)?,
+            ReplayTargets::Current | ReplayTargets::Webhook(_) => {
+                look_at_events(conn, select, day, (low, high), &mut looking)?
+            }
+        };
+        if !goes_on {
+            return Ok(SomeMatches { matched: looking.matched, is_all: false });
+        }
+    }
+    Ok(SomeMatches { matched: looking.matched, is_all: true })
+}
+
+fn look_at_deliveries(
+    conn: &Connection,
+    select: &ReplaySelect,
+    day: Day,
+    (low, high): (i64, i64),
+    looking: &mut Looking,
+) -> Result<bool> {
+    let mut statement = conn.prepare_cached(&deliveries_sql(select, day))?;
+    for webhook in lanes(conn, select)? {
+        let mut rows = statement.query(params![webhook.0.into_bytes(), low, high])?;
+        while let Some(row) = rows.next()? {
+            if !looking.at(|| delivery_matches(select, low, row))? {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+fn look_at_events(
+    conn: &Connection,
+    select: &ReplaySelect,
+    day: Day,
+    (low, high): (i64, i64),
+    looking: &mut Looking,
+) -> Result<bool> {
+    let mut statement = conn.prepare_cached(&events_sql(day))?;
+    let mut rows = statement.query(params![select.tenant_id.0.into_bytes(), low, high])?;
+    while let Some(row) = rows.next()? {
+        if !looking.at(|| event_matches(conn, select, row))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Matches gathered at a time while counting.
@@ -79,6 +153,43 @@ fn matches(conn: &Connection, select: &ReplaySelect, cursor: i64, limit: usize) 
     Ok(found)
 }
 
+/// The webhooks whose deliveries may match.
+fn lanes(conn: &Connection, select: &ReplaySelect) -> Result<Vec<WebhookId>> {
+    match select.webhook_id {
+        Some(webhook) => Ok(vec![webhook]),
+        None => webhooks_of(conn, select.tenant_id),
+    }
+}
+
+/// Deliveries of one webhook, for [`delivery_matches`].
+fn deliveries_sql(select: &ReplaySelect, day: Day) -> String {
+    let table = format!("deliveries_{}", day.suffix());
+    let bad = !select.statuses.is_empty() && !select.statuses.contains(&DeliveryStatus::Succeeded);
+    let (index, only) = if bad { ("bad", "AND status <> 1") } else { ("webhook", "") };
+    format!(
+        "SELECT n, event, webhook, status, type, tenant FROM {table} INDEXED BY {table}_{index} \
+         WHERE webhook = ? {only} AND n >= ? AND n < ? ORDER BY n"
+    )
+}
+
+fn delivery_matches(select: &ReplaySelect, first_event: i64, row: &Row<'_>) -> Result<bool> {
+    Ok(row.get::<_, i64>(1)? >= first_event
+        && status_matches(select, status_from(row.get(3)?)?)
+        && type_matches(select, row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?)
+        && tenant_at(row, 5)? == select.tenant_id)
+}
+
+/// A tenant's events, for [`event_matches`].
+fn events_sql(day: Day) -> String {
+    let table = format!("events_{}", day.suffix());
+    format!("SELECT n, type FROM {table} INDEXED BY {table}_tenant WHERE tenant = ? AND n >= ? AND n < ? ORDER BY n")
+}
+
+fn event_matches(conn: &Connection, select: &ReplaySelect, row: &Row<'_>) -> Result<bool> {
+    let is_of_type = type_matches(select, row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?);
+    Ok(is_of_type && has_wanted_delivery(conn, select, row.get(0)?)?)
+}
+
 fn deliveries_of_day(
     conn: &Connection,
     select: &ReplaySelect,
@@ -87,32 +198,17 @@ fn deliveries_of_day(
     limit: usize,
     found: &mut Vec<Match>,
 ) -> Result<()> {
-    let webhooks = match select.webhook_id {
-        Some(webhook) => vec![webhook],
-        None => webhooks_of(conn, select.tenant_id)?,
-    };
-    let table = format!("deliveries_{}", day.suffix());
-    let bad = !select.statuses.is_empty() && !select.statuses.contains(&DeliveryStatus::Succeeded);
-    let (index, only) = if bad { ("bad", "AND status <> 1") } else { ("webhook", "") };
-    let mut rows = conn.prepare_cached(&format!(
-        "SELECT n, event, webhook, status, type, tenant FROM {table} INDEXED BY {table}_{index} \
-         WHERE webhook = ? {only} AND n >= ? AND n < ? ORDER BY n"
-    ))?;
+    let mut rows = conn.prepare_cached(&deliveries_sql(select, day))?;
     let (first_event, _) = bounds(Some(select.since), None);
     let start = found.len();
-    for webhook in webhooks {
+    for webhook in lanes(conn, select)? {
         let mut rows = rows.query(params![webhook.0.into_bytes(), low, high])?;
         let mut own = 0;
         while own < limit
             && let Some(row) = rows.next()?
         {
-            let event: i64 = row.get(1)?;
-            let wanted = event >= first_event
-                && status_matches(select, status_from(row.get(3)?)?)
-                && type_matches(select, row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?)
-                && tenant_at(row, 5)? == select.tenant_id;
-            if wanted {
-                found.push((row.get(0)?, event, Some(webhook_at(row, 2)?)));
+            if delivery_matches(select, first_event, row)? {
+                found.push((row.get(0)?, row.get(1)?, Some(webhook_at(row, 2)?)));
                 own += 1;
             }
         }
@@ -134,19 +230,14 @@ fn events_of_day(
     limit: usize,
     found: &mut Vec<Match>,
 ) -> Result<()> {
-    let table = format!("events_{}", day.suffix());
-    let mut rows = conn.prepare_cached(&format!(
-        "SELECT n, type FROM {table} INDEXED BY {table}_tenant WHERE tenant = ? AND n >= ? AND n < ? ORDER BY n"
-    ))?;
+    let mut rows = conn.prepare_cached(&events_sql(day))?;
     let mut rows = rows.query(params![select.tenant_id.0.into_bytes(), low, high])?;
     let end = found.len() + limit;
     while found.len() < end
         && let Some(row) = rows.next()?
     {
-        let n: i64 = row.get(0)?;
-        if type_matches(select, row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)
-            && has_wanted_delivery(conn, select, n)?
-        {
+        if event_matches(conn, select, row)? {
+            let n = row.get(0)?;
             found.push((n, n, None));
         }
     }

@@ -5,6 +5,7 @@ use postrider_core::limits::IDEMPOTENCY_SPAN;
 use postrider_core::time::UnixMs;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::accounts;
 use super::partition::{self, Kind};
 use super::row::Sql;
 use super::writer::Session;
@@ -85,7 +86,14 @@ fn remove_small(conn: &Connection, now: UnixMs, forgotten: UnixMs, report: &mut 
              WHERE recorded_at < ?1 AND webhook NOT IN (SELECT id FROM webhooks) LIMIT ?2)",
         )?
         .execute(params![forgotten.0, limit])?;
-    report.rows_removed += (replies + health) as u64;
-    report.more |= replies as i64 == limit || health as i64 == limit;
+    let fires = conn
+        .prepare_cached(
+            "DELETE FROM fires WHERE (webhook, state_key, delivery) IN \
+             (SELECT webhook, state_key, delivery FROM fires INDEXED BY fires_until WHERE until <= ? LIMIT ?)",
+        )?
+        .execute(params![now.0, limit])?;
+    let [sessions, links] = accounts::remove_expired(conn, now, limit)?;
+    report.rows_removed += (replies + health + fires + sessions + links) as u64;
+    report.more |= [replies, health, fires, sessions, links].iter().any(|removed| *removed as i64 == limit);
     Ok(())
 }

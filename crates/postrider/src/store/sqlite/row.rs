@@ -94,9 +94,9 @@ impl ToSql for Text<'_> {
     }
 }
 
-/// An event's id that [`outer_id`](crate::store::outer_id) reads. A received event is known by one too, but that is not for
+/// An event's id that [`outer_id`](crate::store::outer_id) reads. Received events and firings have one too, but not for
 /// anybody outside.
-pub(super) const SHOWN_EXTERNAL_ID: &str = "CASE WHEN source = 2 THEN NULL ELSE external_id END";
+pub(super) const SHOWN_EXTERNAL_ID: &str = "CASE WHEN source IN (2, 5) THEN NULL ELSE external_id END";
 
 /// Columns of an event, in the order [`event_at`] reads them.
 pub(super) const EVENT_COLUMNS: &str = "n, entropy, tenant, type, source, occurred_at, external_id, ordering_key, \

@@ -7,12 +7,14 @@ use postrider_core::time::UnixMs;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::backlog::Backlog;
+use super::history::newest_event;
 use super::partition::{self, Kind};
 use super::row::{maybe_time_at, tenant_at};
 use super::tally::{ROLLUP_COLUMNS, rollup_at};
 use crate::store::day::Day;
+use crate::store::histogram::Histogram;
 use crate::store::tally::{Rollup, Subject};
-use crate::store::{ROLLUP_MS, Result, Scope, Stats, StatsPoint, StatsQuery, WebhookHealth};
+use crate::store::{Pulse, ROLLUP_MS, Result, Scope, Stats, StatsPoint, StatsQuery, WebhookHealth, WebhookTotals};
 
 pub(super) fn stats(conn: &Connection, backlog: &parking_lot::Mutex<Backlog>, query: &StatsQuery) -> Result<Stats> {
     let Some(subject) = subject(conn, query)? else { return Ok(Stats::default()) };
@@ -20,17 +22,23 @@ pub(super) fn stats(conn: &Connection, backlog: &parking_lot::Mutex<Backlog>, qu
     let start = query.since.0.div_euclid(width) * width;
     let mut series: BTreeMap<i64, StatsPoint> = (start..query.until.0)
         .step_by(usize::try_from(width).unwrap_or(usize::MAX))
-        .map(|at| (at, StatsPoint { at: UnixMs(at), succeeded: 0, failed: 0 }))
+        .map(|at| (at, StatsPoint { at: UnixMs(at), succeeded: 0, failed: 0, latency: None }))
         .collect();
+    let mut latencies: BTreeMap<i64, Histogram> = BTreeMap::new();
     let mut total = Rollup::default();
     let first = query.since.0.div_euclid(ROLLUP_MS) * ROLLUP_MS;
     for_each_rollup(conn, subject, first, query.until.0, |bucket, rollup| {
         total.merge(&rollup);
-        if let Some(point) = series.get_mut(&(bucket.div_euclid(width) * width)) {
+        let start = bucket.div_euclid(width) * width;
+        if let Some(point) = series.get_mut(&start) {
             point.succeeded += rollup.succeeded;
             point.failed += rollup.failed;
+            latencies.entry(start).or_default().merge(&rollup.latency);
         }
     })?;
+    for (at, point) in &mut series {
+        point.latency = latencies.get(at).and_then(Histogram::latency);
+    }
     let (last_success_at, last_failure_at) = last_times(conn, subject)?;
     let backlog = backlog.lock();
     Ok(Stats {
@@ -49,6 +57,29 @@ pub(super) fn stats(conn: &Connection, backlog: &parking_lot::Mutex<Backlog>, qu
         last_failure_at,
         series: series.into_values().collect(),
     })
+}
+
+pub(super) fn webhook_totals(
+    conn: &Connection,
+    tenant: TenantId,
+    webhooks: &[WebhookId],
+    (since, until): (UnixMs, UnixMs),
+) -> Result<Vec<WebhookTotals>> {
+    let first = since.0.div_euclid(ROLLUP_MS) * ROLLUP_MS;
+    let mut all = Vec::with_capacity(webhooks.len());
+    for webhook in webhooks {
+        let mut total = Rollup::default();
+        if owner(conn, *webhook)? == Some(tenant) {
+            for_each_rollup(conn, Subject::Webhook(*webhook), first, until.0, |_, rollup| total.merge(&rollup))?;
+        }
+        all.push(WebhookTotals {
+            webhook_id: *webhook,
+            succeeded: total.succeeded,
+            failed: total.failed,
+            latency: total.latency.latency(),
+        });
+    }
+    Ok(all)
 }
 
 /// `None` when the webhook is outside the scope.
@@ -109,6 +140,13 @@ fn last_times(conn: &Connection, subject: Subject) -> Result<(Option<UnixMs>, Op
     let sql = format!("SELECT max(last_success_at), max(last_failure_at) FROM webhook_health WHERE {filter}");
     let times = conn.prepare_cached(&sql)?.query_row([id], |row| Ok((maybe_time_at(row, 0)?, maybe_time_at(row, 1)?)));
     Ok(times?)
+}
+
+pub(super) fn pulse(conn: &Connection, tenant: TenantId) -> Result<Pulse> {
+    // A sum, since the clock may be set back.
+    let sql = "SELECT coalesce(sum(recorded_at), 0) FROM webhook_health WHERE tenant = ?";
+    let outcomes = conn.prepare_cached(sql)?.query_row([tenant.0.into_bytes()], |row| row.get(0))?;
+    Ok(Pulse { events: newest_event(conn, Scope::Tenant(tenant))?.unwrap_or_default(), outcomes })
 }
 
 pub(super) fn health(conn: &Connection, webhooks: &[WebhookId]) -> Result<Vec<WebhookHealth>> {

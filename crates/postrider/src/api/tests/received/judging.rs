@@ -141,7 +141,9 @@ async fn a_handshake_is_answered_and_not_kept() {
     assert_eq!((told.status, &*told.body), (200, b"abc-1".as_slice()));
     assert_eq!(get(format!("{}?challenge=%3Cscript%3E", dropbox.path())).await.status, 400);
     assert_eq!(get(format!("{}?other=1", dropbox.path())).await.status, 405);
-    assert_eq!(get(dropbox.path()).await.status, 405);
+    let refused = get(dropbox.path()).await;
+    assert_eq!(refused.status, 405);
+    assert_eq!(refused.headers["allow"], "HEAD,POST");
     let head = world.ask(Request::head(dropbox.path()).body(Body::empty()).unwrap()).await;
     assert_eq!((head.status, head.body.len()), (200, 0));
     let large = Body::from(vec![b' '; INBOUND_BODY_BYTES_MAX + 1]);

@@ -31,6 +31,24 @@ async fn a_database_in_good_order_is_called_so() {
 
 #[tokio::test]
 #[ignore = "needs POSTRIDER_TEST_POSTGRES"]
+async fn each_node_sees_all_that_live_and_how_long_they_have_been_silent() {
+    let database = Database::new();
+    let (one, two) = (database.node("one", LONG).await, database.node("two", LONG).await);
+    one.begin(System.now()).await.unwrap();
+    two.begin(System.now()).await.unwrap();
+    let client = database.client().await;
+    let asleep = "UPDATE nodes SET heartbeat_at = heartbeat_at - interval '1 hour' WHERE name = 'two'; \
+                  INSERT INTO nodes (session, slot, name, version, ttl_ms, dead) VALUES (1000, 9, 'gone', '0', 1, true)";
+    client.batch_execute(asleep).await.unwrap();
+    let living = one.living().await.unwrap();
+    let told: Vec<_> = living.iter().map(|node| (node.name.as_str(), node.is_this, node.silent > node.ttl)).collect();
+    assert_eq!(told, [("one", true, false), ("two", false, true)], "{living:?}");
+    assert_eq!((living[0].ttl, living[0].version.as_str()), (LONG, env!("CARGO_PKG_VERSION")));
+    assert!(one.schema() >= 5);
+}
+
+#[tokio::test]
+#[ignore = "needs POSTRIDER_TEST_POSTGRES"]
 async fn what_is_wrong_is_named() {
     let database = Database::new();
     let client = database.client().await;

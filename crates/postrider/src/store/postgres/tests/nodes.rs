@@ -1,6 +1,7 @@
 //! Several nodes on one database: who owns what, before and after a node dies.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,7 +19,7 @@ use crate::store::conformance::world::{World, ok, tenant, webhook};
 use crate::store::postgres::PgStore;
 use crate::store::postgres::homes::gather;
 use crate::store::postgres::nodes::{Pulse, beat};
-use crate::store::postgres::takeover::{Taken, take_over};
+use crate::store::postgres::takeover::{Taken, mark_dead, take_over};
 use crate::store::{Notice, RecordedOutcome, Signal, Store};
 
 /// Short enough for a test, long enough for a machine that is busy.
@@ -646,4 +647,19 @@ async fn after_a_gap_a_node_judges_nobody_for_one_time_to_live() {
         pulse.beaten(at(second), ttl);
     }
     assert!(pulse.may_judge(at(56), ttl));
+}
+
+#[tokio::test]
+#[ignore = "needs POSTRIDER_TEST_POSTGRES"]
+async fn a_judgement_that_was_long_on_its_way_kills_nobody() {
+    let database = Database::new();
+    let store = database.node("judge", LONG).await;
+    store.begin(now()).await.unwrap();
+    let silent = "INSERT INTO nodes (session, slot, name, version, ttl_ms, heartbeat_at) \
+         VALUES (nextval('node_sessions'), 7, 'silent', '1', 1000, clock_timestamp() - interval '1 minute')";
+    database.client().await.execute(silent, &[]).await.unwrap();
+    let on_time = store.offset.swap(-600_000, Relaxed);
+    assert_eq!(mark_dead(&store).await.unwrap(), 0);
+    store.offset.store(on_time, Relaxed);
+    assert_eq!(mark_dead(&store).await.unwrap(), 1);
 }

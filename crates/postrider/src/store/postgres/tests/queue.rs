@@ -12,6 +12,7 @@ use super::Database;
 use super::nodes::{LONG, now};
 use crate::store::conformance::world::{ok, tenant, webhook};
 use crate::store::postgres::PgStore;
+use crate::store::postgres::refill::{Doubt, settle_doubts};
 use crate::store::*;
 
 async fn two_nodes(database: &Database) -> (Arc<PgStore>, Arc<PgStore>) {
@@ -166,10 +167,37 @@ async fn rows_that_a_refill_may_have_held_are_given_by_the_next_one() {
     let numbers = parked[..2].iter().map(|delivery| delivery.0).collect::<Vec<_>>();
     let held = "UPDATE pending SET due_at = NULL WHERE n = ANY($1)";
     assert_eq!(database.client().await.execute(held, &[&numbers]).await.unwrap(), 2);
-    node.refills.turn(webhook(1)).await.insert(webhook(1), numbers);
+    let doubt = Doubt::new(node.session(), numbers.into_iter().collect());
+    node.refills.turn(webhook(1)).await.insert(webhook(1), doubt);
 
     let (mut given, next_due) = refill(&node, webhook(1), Ordering::None).await;
     given.sort_unstable();
     assert_eq!((given, next_due), (parked, None));
     assert_eq!(refill(&node, webhook(1), Ordering::None).await, (vec![], None), "in doubt no longer");
+}
+#[tokio::test]
+#[ignore = "needs POSTRIDER_TEST_POSTGRES"]
+async fn rows_that_a_slow_server_holds_after_all_are_found_and_sent() {
+    let database = Database::new();
+    let node = database.node("one", LONG).await;
+    node.begin(now()).await.unwrap();
+    let mut signals = node.signals().unwrap();
+    let late = accept(&node, webhook(1), false, false).await.1;
+    let doubt = Doubt::new(node.session(), [late.0].into());
+    node.refills.turn(webhook(1)).await.insert(webhook(1), doubt);
+    // The statement of which nobody has heard arrives now.
+    let held = "UPDATE pending SET due_at = NULL WHERE n = $1";
+    let client = database.client().await;
+    let looked = async || settle_doubts(&node, now()).await.unwrap();
+    looked().await;
+    assert_eq!(client.execute(held, &[&late.0]).await.unwrap(), 1);
+    looked().await;
+    let woken =
+        std::iter::from_fn(|| signals.try_recv().ok()).any(|it| matches!(it, Signal::Wake(w) if w == [webhook(1)]));
+    assert!(woken);
+    assert_eq!(refill(&node, webhook(1), Ordering::None).await, (vec![late], None));
+    // What a later refill has held is its lane's.
+    looked().await;
+    assert_eq!(refill(&node, webhook(1), Ordering::None).await, (vec![], None));
+    assert!(node.refills.turn(webhook(1)).await.is_empty());
 }

@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 use super::Database;
 use super::received::{MISMATCH, VERIFIED, id_of, release, request};
-use crate::store::conformance::Backend;
 use crate::store::conformance::world::*;
+use crate::store::conformance::{Backend, accounts, gateway};
 use crate::store::postgres::PgStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::tests::migrating::{Old, schema_1};
@@ -34,6 +34,8 @@ async fn lived_in(machine: &Machine) -> UnixMs {
     configure(&world).await;
     for day in 0..3 {
         receive(&world, day).await;
+        let calls = (0..4).map(|number| gateway::call(&world, number)).collect();
+        world.store().route_log_append(calls, world.now).await.unwrap();
         for number in 0..9_u8 {
             let owner = 1 + number % 2;
             let mut event = world.event(tenant(owner), &[webhook(owner), webhook(owner + 2)]);
@@ -139,6 +141,20 @@ async fn configure(world: &World) {
         store.put_event_type(event_type, audit("event_type.put")).await.unwrap();
     }
     store.put_setting("data_key", vec![0, 1, 2]).await.unwrap();
+    let objects = [
+        Object::Client(gateway::client(1, "Shop", world.now)),
+        Object::PublicRoute(gateway::route(1, "shop", world.now)),
+        Object::GatewayKey(gateway::gateway_key(3, None, world.now)),
+        Object::User(accounts::user(1, "ada@example.com", world.now)),
+    ];
+    store.put_session(accounts::session(1, 1, world.now), None).await.unwrap();
+    store.put_link(accounts::link(1, LinkKind::SetUp, None, world.now), None).await.unwrap();
+    store.put_link(accounts::link(2, LinkKind::Invitation, Some(1), world.now), None).await.unwrap();
+    for object in objects {
+        store.put_object(object, audit("object.put")).await.unwrap();
+    }
+    let used = KeyUse { key_id: uuid::Uuid::from_bytes([3; 16]), count: 4, last_used_at: world.now };
+    store.gateway_usage_add(vec![used]).await.unwrap();
     let replay = ReplayRecord {
         id: ReplayId::from_random([7; 16]),
         select: ReplaySelect {
@@ -174,7 +190,13 @@ async fn told(store: &dyn Store, now: UnixMs) -> Vec<String> {
     configuration.version = 0;
     configuration.tenants.sort_by_key(|tenant| tenant.id);
     configuration.event_types.sort_by_key(|event_type| event_type.tenant_id);
+    configuration.objects.sort_by_key(|object| (object.kind(), object.id()));
     say(format!("{configuration:?}"));
+    say(format!("{:?}", store.gateway_usage().await.unwrap()));
+    say(format!("{:?}", store.sessions(accounts::id(1), START).await.unwrap()));
+    for number in [1, 2] {
+        say(format!("{:?}", store.link([number; 32], START).await.unwrap()));
+    }
     for scope in [Scope::Platform, Scope::Tenant(tenant(1)), Scope::Tenant(tenant(2))] {
         let deliveries = store.deliveries(all_deliveries(scope)).await.unwrap().items;
         for delivery in &deliveries {
@@ -197,6 +219,8 @@ async fn told(store: &dyn Store, now: UnixMs) -> Vec<String> {
             until: None,
             page: page(100),
         };
+        let log = gateway::all_calls(scope);
+        say(format!("{:?}", store.route_log(log).await.unwrap().items));
         let received = store.received(query).await.unwrap().items;
         for one in &received {
             say(format!("{:?}", store.received_one(scope, one.id).await.unwrap()));

@@ -113,6 +113,14 @@ const REPLAYS: Columns = &[
     ("created_at", Int),
     ("finished_at", Int),
 ];
+const OBJECTS: Columns = &[("kind", Text), ("id", Id), ("tenant", Id), ("name", Text), ("body", Text)];
+const FIRES: Columns =
+    &[("webhook", Id), ("state_key", Bytes), ("delivery", Int), ("at", Int), ("until", Int), ("allowed", Bool)];
+const SESSIONS: Columns =
+    &[("hash", Bytes), ("id", Id), ("owner", Id), ("created_at", Int), ("expires_at", Int), ("body", Text)];
+const LINKS: Columns = &[("hash", Bytes), ("kind", Text), ("owner", Id), ("expires_at", Int), ("body", Text)];
+const GATEWAY_USAGE: Columns = &[("key", Id), ("count", Int), ("last_used_at", Int)];
+const ROUTE_LOG: Columns = &[("tenant", Id), ("n", Int), ("route", Text), ("failed", Bool), ("body", Text)];
 const EVENTS: Columns = &[
     ("tenant", Id),
     ("n", Int),
@@ -234,6 +242,11 @@ const WHOLE: &[(&str, Columns, &str)] = &[
     ("api_keys", KEYS_OF_API, "SELECT $ FROM api_keys ORDER BY id"),
     ("event_types", EVENT_TYPES, "SELECT $ FROM event_types ORDER BY tenant, name"),
     ("webhooks", WEBHOOKS, "SELECT $ FROM webhooks ORDER BY id"),
+    ("objects", OBJECTS, "SELECT $ FROM objects ORDER BY kind, id"),
+    ("fires", FIRES, "SELECT $ FROM fires ORDER BY webhook, state_key, delivery"),
+    ("gateway_usage", GATEWAY_USAGE, "SELECT $ FROM gateway_usage ORDER BY key"),
+    ("sessions", SESSIONS, "SELECT $ FROM sessions ORDER BY hash"),
+    ("links", LINKS, "SELECT $ FROM links ORDER BY hash"),
     ("audit_log", AUDIT_LOG, "SELECT $ FROM audit_log ORDER BY number"),
     // What nobody has answered yet nobody will.
     (
@@ -297,7 +310,7 @@ pub(super) fn plan(source: &Connection, started_at: i64) -> Result<Vec<Part>> {
     Ok(parts)
 }
 
-fn history_of(day: Day) -> [Part; 4] {
+fn history_of(day: Day) -> [Part; 5] {
     let suffix = day.suffix();
     let part = |table, columns, source| Part { table, day: Some(day), columns, source };
     let of = |table: &str, columns| with_columns(&format!("SELECT $ FROM {table}_{suffix} ORDER BY n"), columns);
@@ -313,6 +326,7 @@ fn history_of(day: Day) -> [Part; 4] {
         part("received", RECEIVED, of("received", RECEIVED)),
         part("deliveries", DELIVERIES, of("deliveries", DELIVERIES)),
         part("attempts", ATTEMPTS, attempts),
+        part("route_log", ROUTE_LOG, of("route_log", ROUTE_LOG)),
     ]
 }
 
@@ -359,7 +373,7 @@ pub(super) fn greatest_number(source: &Connection) -> Result<i64> {
     let mut greatest = one(source, "SELECT max(n) FROM pending")?;
     for day in days(source, "history")? {
         greatest = greatest.max(one(source, &format!("SELECT max(n + fanout) FROM events_{}", day.suffix()))?);
-        for table in ["deliveries", "received"] {
+        for table in ["deliveries", "received", "route_log"] {
             greatest = greatest.max(one(source, &format!("SELECT max(n) FROM {table}_{}", day.suffix()))?);
         }
     }

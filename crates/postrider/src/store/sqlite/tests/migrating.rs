@@ -168,7 +168,7 @@ fn a_migrated_schema_is_that_of_a_new_directory() {
     let Old { directory, .. } = schema_1();
     drop(SqliteStore::open(directory.0.path()).unwrap());
     let conn = database(&directory);
-    assert_eq!(version(&conn), 3);
+    assert_eq!(version(&conn), 5);
     assert_eq!(check(&conn, "integrity_check"), "ok");
     let migrated = objects(&conn);
 
@@ -190,7 +190,7 @@ fn a_migrated_schema_is_that_of_a_new_directory() {
         );
         conn.execute(&sql, params![source, tenant(1).0.into_bytes(), source])
     };
-    assert!((0..=4).all(|source| insert(source).is_ok()) && insert(-1).is_err() && insert(5).is_err());
+    assert!((0..=5).all(|source| insert(source).is_ok()) && insert(-1).is_err() && insert(6).is_err());
 }
 
 #[test]

@@ -1,11 +1,10 @@
 //! Certificates that a request names: where they may be, and what an arbitrary one can do.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use postrider_core::inbound::{Certificates, Request, Setup, Trust, certificate_url, subscription_url, verify};
 use postrider_core::limits;
 use postrider_core::signing::Secret;
 use postrider_core::time::UnixMs;
+use x509_parser::pem::Pem;
 
 use crate::vectors::{Vector, vectors};
 
@@ -37,17 +36,19 @@ fn assert_worthless(vector: &Vector, pem: &[u8]) {
     let headers: Vec<(&str, &str)> = vector.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
     let request = Request { method: &vector.method, url: &vector.url, headers: &headers, body: vector.body.as_bytes() };
     if verify(vector.row(), &setup, &request, UnixMs(vector.now)).is_accepted() {
-        let genuine = key(vector.certificate.as_deref().unwrap_or_default());
-        assert!(!genuine.is_empty() && key(&String::from_utf8_lossy(pem)) == genuine, "{}", vector.provider);
+        let genuine = key(vector.certificate.as_deref().unwrap_or_default().as_bytes());
+        assert!(!genuine.is_empty() && key(pem) == genuine, "{}", vector.provider);
     }
 }
 
 /// What stands before the modulus of an RSA key of 2048 bits, and what follows: the modulus.
-fn key(pem: &str) -> Vec<u8> {
+///
+/// The wrapping is read by the same library as in the product: how lenient it is about white space or a word after the
+/// label decides nothing. The key is looked for without one.
+fn key(pem: &[u8]) -> Vec<u8> {
     const BEFORE: [u8; 9] = [0x30, 0x82, 0x01, 0x0a, 0x02, 0x82, 0x01, 0x01, 0x00];
-    let text = pem.split("-----BEGIN CERTIFICATE-----").nth(1).and_then(|rest| rest.split("-----END").next());
-    let text: String = text.unwrap_or_default().split_ascii_whitespace().collect();
-    let der = BASE64.decode(text).unwrap_or_default();
+    let mut blocks = Pem::iter_from_buffer(pem).filter_map(Result::ok);
+    let der = blocks.find(|block| block.label == "CERTIFICATE").map(|block| block.contents).unwrap_or_default();
     let start = der.windows(BEFORE.len()).position(|window| window == BEFORE).unwrap_or(der.len());
     der.get(start..start + BEFORE.len() + 256).unwrap_or_default().to_vec()
 }

@@ -51,7 +51,7 @@ fn node() -> Result<Command> {
     let mut node = Command::new("node");
     node.current_dir(root()).stdin(Stdio::null());
     node.env("POSTRIDER_NODE_MODULES", modules).env("POSTRIDER_CHROMIUM", chromium()?);
-    node.env("POSTRIDER_BINARY", built_binary(root())?);
+    node.env("POSTRIDER_BINARY", built_binary()?);
     Ok(node)
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn run(filter: &[String], database: &str) -> Result<Counts> {
     let root = root();
     let place = root.join("target").join("conformance");
     std::fs::create_dir_all(&place)?;
-    let binary = built_binary(root)?;
+    let binary = built_binary()?;
     let python = python(root, &place)?;
     let modules = node_modules(&root.join("conformance"), &place.join("node"))?;
     let inbound = node_modules(&root.join("conformance").join("inbound"), &place.join("node-inbound"))?;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::ops::{Add, AddAssign};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -37,6 +37,22 @@ pub(crate) fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(root()).stdin(Stdio::null());
     command
+}
+
+/// Where cargo builds.
+pub(crate) fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Builds a program of the workspace, and tells where it is. Its dependencies have the features that they have in the
+/// workspace's tests, so nothing is built twice.
+///
+/// # Errors
+/// It does not build.
+pub(crate) fn built(program: &str) -> Result<PathBuf> {
+    let mut command = cargo(["build", "--locked", "--workspace", "--bin", program]);
+    checked(&mut command, &format!("`{program}` does not build"))?;
+    Ok(target_dir().join("debug").join(program))
 }
 
 /// The triple of this machine, as rustc names it.

@@ -1,12 +1,12 @@
 //! The stages of the test command, in order.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::database::{self, Database};
-use crate::run::{Counts, cargo, checked, counted, root};
+use crate::run::{Counts, built, cargo, checked, counted, root, target_dir};
 use crate::{browser, conformance, fuzz, licences, tidy};
 
 /// One run of the test command.
@@ -122,7 +122,7 @@ fn clippy(_: &mut Run) -> Result<Counts> {
     let common = ["clippy", "--locked", "--workspace", "--all-targets"];
     checked(cargo(common).args(["--", "-D", "warnings"]), "clippy found something")?;
     // The black box is no default test target, so `--all-targets` leaves it out.
-    let blackbox = ["clippy", "--locked", "--package", "postrider", "--test", BLACKBOX];
+    let blackbox = ["clippy", "--locked", "--workspace", "--test", BLACKBOX];
     checked(cargo(blackbox).args(["--", "-D", "warnings"]), "clippy found something in the black box")?;
     Ok(Counts::default())
 }
@@ -137,7 +137,7 @@ fn unit(run: &mut Run) -> Result<Counts> {
 }
 
 fn build(_: &mut Run) -> Result<Counts> {
-    checked(&mut cargo(["build", "--locked", "--package", "postrider"]), "the binary does not build")?;
+    built("postrider")?;
     Ok(Counts::default())
 }
 
@@ -186,7 +186,7 @@ fn blackbox_on_postgres(run: &mut Run) -> Result<Counts> {
 }
 
 fn blackbox(filter: &[String], arguments: &[&str], environment: &[(&str, &str)]) -> Result<Counts> {
-    let mut command = cargo(["test", "--locked", "--package", "postrider", "--test", BLACKBOX, "--no-fail-fast"]);
+    let mut command = cargo(["test", "--locked", "--workspace", "--test", BLACKBOX, "--no-fail-fast"]);
     // A backtrace through a story's runtime says nothing; its message and the server's last words do.
     command.args(["--"]).args(arguments).args(filter).env("RUST_BACKTRACE", "0");
     let counts = counted(command.envs(environment.iter().copied()))?;
@@ -198,9 +198,8 @@ fn blackbox(filter: &[String], arguments: &[&str], environment: &[(&str, &str)])
 ///
 /// # Errors
 /// It is not there.
-pub(crate) fn built_binary(root: &Path) -> Result<std::path::PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
-    let binary = target.join("debug").join("postrider");
+pub(crate) fn built_binary() -> Result<PathBuf> {
+    let binary = target_dir().join("debug").join("postrider");
     if !binary.is_file() {
         bail!("{} is missing; run `cargo xtask test --only build`", binary.display());
     }

@@ -104,6 +104,9 @@ pub const ACCEPT_QUEUE_MAX: usize = 4096;
 /// Outcomes of attempts that are not on disk yet; beyond it nothing is sent. With [`IN_FLIGHT_MAX`] it bounds what a
 /// crash repeats.
 pub const UNRECORDED_MAX: usize = 4096;
+/// Deliveries that a dispatch thread was asked to give up while they were still on their way to it: the newest are
+/// remembered.
+pub const WITHDRAWN_MAX: usize = 1024;
 /// Outcomes recorded in one transaction.
 pub const RECORD_BATCH_MAX: usize = 4000;
 /// Failures in a row that open a lane's breaker, and how long it stays open at first and at most.

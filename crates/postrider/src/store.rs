@@ -245,6 +245,9 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// A cheap question, for whoever waits for something to happen.
     async fn pulse(&self, tenant: TenantId) -> Result<Pulse>;
     async fn health(&self, webhooks: &[WebhookId]) -> Result<Vec<WebhookHealth>>;
+    /// Webhooks that may be failing, of all tenants; [`Store::health`] knows which are. Few of many fail: who wants to know
+    /// at the start need not ask about each.
+    async fn perhaps_failing(&self) -> Result<Vec<WebhookId>>;
 
     // ---- received requests -------------------------------------------------------------------------------------
 

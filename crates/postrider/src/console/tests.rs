@@ -68,6 +68,13 @@ impl Page {
         self.text.contains(text)
     }
 
+    /// What hostile data must not add to.
+    #[track_caller]
+    fn has_no_script_but_ours(&self) {
+        let count = |text: &str| self.text.matches(text).count();
+        assert!(count("<script") == count("<script src=\"/assets/") && count("<script") > 0, "{}", self.text);
+    }
+
     /// What stands between two texts.
     #[track_caller]
     fn between(&self, start: &str, end: &str) -> String {

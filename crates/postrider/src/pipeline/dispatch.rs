@@ -6,7 +6,7 @@
 //! fewer slots are free, the fewer of them one lane may hold.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -77,6 +77,8 @@ pub(crate) struct Dispatcher {
     /// Outcomes that are not on disk yet.
     unrecorded: usize,
     unrecorded_max: usize,
+    /// Asked for by [`Dispatcher::withdraw`] before they came.
+    withdrawn: BTreeSet<DeliveryId>,
     held_bytes: Arc<AtomicUsize>,
 }
 
@@ -99,6 +101,7 @@ impl Dispatcher {
             in_flight_max: (limits::IN_FLIGHT_MAX / share_of).max(1),
             unrecorded: 0,
             unrecorded_max: (limits::UNRECORDED_MAX / share_of).max(1),
+            withdrawn: BTreeSet::new(),
             held_bytes,
         }
     }
@@ -157,8 +160,10 @@ impl Dispatcher {
 
     fn enter(&mut self, queued: Queued, now: UnixMs, push: Push) {
         let webhook_id = queued.job.webhook_id;
+        let withdrawn = !self.withdrawn.is_empty() && self.withdrawn.remove(&queued.job.delivery_id);
         let lane = self.lane(webhook_id, now);
-        let sendable = lane.target.is_some() && (lane.status == WebhookStatus::Active || queued.watcher.is_some());
+        let is_open = lane.status == WebhookStatus::Active || queued.watcher.is_some();
+        let sendable = lane.target.is_some() && is_open && !withdrawn;
         let pushed = if sendable { push(lane, queued, now) } else { Err((queued, now)) };
         if let Err((queued, due_at)) = pushed {
             self.release(queued, due_at, now);
@@ -183,8 +188,13 @@ impl Dispatcher {
         let before = self.lane(webhook_id, now).regime();
         self.refresh(webhook_id, now);
         let Some(lane) = self.lanes.get_mut(&webhook_id) else { return };
-        if lane.status != WebhookStatus::Active || lane.regime() != before {
-            for queued in lane.drain() {
+        let is_new_regime = lane.regime() != before;
+        if lane.status != WebhookStatus::Active || is_new_regime {
+            let waiting = lane.drain();
+            if is_new_regime {
+                lane.begin_anew();
+            }
+            for queued in waiting {
                 self.release(queued, now, now);
             }
         }
@@ -215,13 +225,17 @@ impl Dispatcher {
     pub(crate) fn refilled(&mut self, webhook_id: WebhookId, asked: usize, refill: Refill, now: UnixMs) {
         let given: Vec<i64> = refill.jobs.iter().map(|job| job.delivery_id.0).collect();
         let lane = self.lane(webhook_id, now);
-        lane.refilled(asked, &given, refill.next_due, now);
+        let is_current = lane.refilled(asked, &given, refill.next_due, now);
         let gauge = lane.gauge.clone();
         for job in refill.jobs {
             let queued = Queued { job, watcher: None };
             gauge.held.fetch_add(1, Relaxed);
             self.held_bytes.fetch_add(queued.cost(), Relaxed);
-            self.enter(queued, now, Lane::push_refilled);
+            if is_current {
+                self.enter(queued, now, Lane::push_refilled);
+            } else {
+                self.release(queued, now, now);
+            }
         }
         self.touch(webhook_id, now);
     }
@@ -375,9 +389,18 @@ impl Dispatcher {
     }
 
     /// Takes a delivery out of memory that has not been sent, to be canceled.
+    ///
+    /// One that is not here may be on its way, from the committer or with a refill. When it comes it goes back to the
+    /// store, which knows whether it was canceled: once, since a canceled delivery can be sent again by hand.
     pub(crate) fn withdraw(&mut self, webhook_id: WebhookId, delivery_id: DeliveryId, now: UnixMs) -> bool {
-        let Some(lane) = self.lanes.get_mut(&webhook_id) else { return false };
-        let Some(queued) = lane.withdraw(delivery_id.0) else { return false };
+        let held = self.lanes.get_mut(&webhook_id).and_then(|lane| lane.withdraw(delivery_id.0));
+        let Some(queued) = held else {
+            self.withdrawn.insert(delivery_id);
+            if self.withdrawn.len() > limits::WITHDRAWN_MAX {
+                self.withdrawn.pop_first();
+            }
+            return false;
+        };
         self.let_go(&queued);
         self.touch(webhook_id, now);
         true
@@ -486,7 +509,7 @@ impl Dispatcher {
 /// Whether the lane should read what waits for it in the store.
 fn refill_gate(lane: &Lane, now: UnixMs) -> Gate {
     let Some(due) = lane.next_due else { return Gate::Shut };
-    if lane.refilling || lane.status != WebhookStatus::Active || !lane.wants_refill() {
+    if lane.refilling || lane.status != WebhookStatus::Active || lane.is_ending() || !lane.wants_refill() {
         return Gate::Shut;
     }
     if due > now {

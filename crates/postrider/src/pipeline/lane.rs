@@ -81,6 +81,10 @@ pub(crate) struct Lane {
     barrier: i64,
     /// Strict only: one is in flight or not recorded yet.
     busy: bool,
+    /// The rules have changed while deliveries were in flight, which ends with the last of them.
+    ending: bool,
+    /// The refill that is under way was asked for under former rules.
+    outdated: bool,
     pub(crate) in_flight: usize,
     /// In flight, or with an outcome that is not on disk yet.
     pub(crate) unsettled: usize,
@@ -129,6 +133,8 @@ impl Lane {
             keys: HashMap::new(),
             barrier: i64::MAX,
             busy: false,
+            ending: false,
+            outdated: false,
             in_flight: 0,
             unsettled: 0,
             next_due: None,
@@ -148,6 +154,22 @@ impl Lane {
     /// By what rules deliveries come here: their order, and whether all of the webhook come to one node.
     pub(crate) fn regime(&self) -> (Ordering, bool) {
         (self.ordering, self.target.as_ref().is_some_and(|target| target.record.is_homed()))
+    }
+
+    /// The rules have changed, and the lane was drained. With an order, what waits in the store may go before all that is
+    /// new, a retry that the lane did not have to remember before among it: only the store can tell, once all that began
+    /// under the former rules has ended.
+    pub(crate) fn begin_anew(&mut self) {
+        if self.ordering != Ordering::None {
+            self.barrier = 0;
+            self.ending = self.unsettled > 0;
+            self.outdated = self.refilling;
+        }
+    }
+
+    /// Whether it waits for what began under former rules.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending
     }
 
     /// Adds a new delivery. One that must wait in the store after all comes back with the time until which it must: its
@@ -300,8 +322,14 @@ impl Lane {
     }
 
     /// The store answered a refill that asked for `asked` rows: the numbers of those it gave, and when the next one
-    /// that it knew of is due.
-    pub(crate) fn refilled(&mut self, asked: usize, given: &[i64], next_due: Option<UnixMs>, now: UnixMs) {
+    /// that it knew of is due. `false`: it was asked under former rules, and what it gave goes back.
+    pub(crate) fn refilled(&mut self, asked: usize, given: &[i64], next_due: Option<UnixMs>, now: UnixMs) -> bool {
+        if std::mem::take(&mut self.outdated) {
+            self.refilling = false;
+            self.meanwhile.clear();
+            self.wake(now);
+            return false;
+        }
         let full = given.len() >= asked;
         let last = given.iter().max().copied();
         self.refilling = false;
@@ -330,11 +358,13 @@ impl Lane {
             self.next_due = Some(now + EMPTY_REFILL_PAUSE);
         }
         self.update_behind(now);
+        true
     }
 
     /// The store could not answer a refill: asks again at `again_at`. What had to wait goes on waiting.
     pub(crate) fn refill_failed(&mut self, again_at: UnixMs, now: UnixMs) {
         self.refilling = false;
+        self.outdated = false;
         self.next_due = Some(again_at);
         for (number, parking) in std::mem::take(&mut self.meanwhile) {
             self.expect(number, parking.due_at.max(again_at), now);
@@ -361,6 +391,7 @@ impl Lane {
         }
         self.unsettled -= 1;
         self.busy &= self.unsettled > 0;
+        self.ending &= self.unsettled > 0;
         if let Some(key) = key {
             self.next_of_key(key);
         }

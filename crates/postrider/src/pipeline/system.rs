@@ -183,8 +183,13 @@ impl SystemEvents {
 
     /// Reads which webhooks fail: at the start, and when another node may have died that knew.
     pub(crate) async fn read_all(&self) {
-        let all: Vec<WebhookId> = self.catalog.webhooks().iter().map(|webhook| webhook.record.id).collect();
-        self.read_failing(&all).await;
+        match self.store.perhaps_failing().await {
+            Ok(mut webhooks) => {
+                webhooks.retain(|webhook| self.catalog.webhook(*webhook).is_some());
+                self.read_failing(&webhooks).await;
+            }
+            Err(error) => tracing::warn!(%error, "the health of webhooks could not be read"),
+        }
     }
 
     async fn read_failing(&self, webhooks: &[WebhookId]) {

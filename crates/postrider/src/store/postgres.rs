@@ -455,6 +455,10 @@ impl Store for PgStore {
         self.call(stats::health(self, webhooks)).await
     }
 
+    async fn perhaps_failing(&self) -> Result<Vec<WebhookId>> {
+        self.call(stats::perhaps_failing(self)).await
+    }
+
     async fn received(&self, query: ReceivedQuery) -> Result<Listed<ReceivedRecord>> {
         self.call(received::list(self, query)).await
     }

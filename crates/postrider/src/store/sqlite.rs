@@ -414,6 +414,10 @@ impl Store for SqliteStore {
         self.read(move |conn| stats::health(conn, &webhooks)).await
     }
 
+    async fn perhaps_failing(&self) -> Result<Vec<WebhookId>> {
+        self.read(stats::perhaps_failing).await
+    }
+
     async fn received(&self, query: ReceivedQuery) -> Result<Listed<ReceivedRecord>> {
         self.read(move |conn| received::list(conn, &query)).await
     }

@@ -26,4 +26,5 @@ mod replays;
 mod restarts;
 mod secrets;
 mod shutdown;
+mod strangers;
 mod webhooks;

@@ -75,6 +75,8 @@ async fn a_page_hears_of_what_happens_and_asks_for_its_rows() {
     );
     let page = browser.get("/settings/deliveries").await.expect(200);
     assert!(page.has(&format!("data-live=\"{LIVE}\"")) && page.has("Nothing was sent yet"));
+    assert!(page.has("/htmx"), "{}", page.text);
+    assert!(!browser.get("/settings/events").await.expect(200).has("/htmx"), "nothing follows there");
     let hook = site.webhook(tenant).await;
     site.app().engine.publish(vec![event(tenant, "order.paid")]).await.unwrap();
     assert_eq!(following.next().await.as_deref(), Some("changed"));

@@ -311,6 +311,6 @@ async fn nothing_that_stands_in_a_contract_or_a_client_breaks_out() {
     }
     for page in pages {
         assert!(!page.has("<script>") && !page.has("</title><"), "{}", page.text);
-        assert_eq!(page.text.matches("<script").count(), 2, "our own, and no other: {}", page.text);
+        page.has_no_script_but_ours();
     }
 }

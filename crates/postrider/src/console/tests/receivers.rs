@@ -246,7 +246,8 @@ async fn a_viewer_looks_at_receivers_and_hostile_senders_do_not_break_out() {
     assert!(one.text.len() < 100 * 1024 && one.has("Only its beginning") && !one.has("/release"), "{}", one.text.len());
     let older = page.text.rsplit(&format!("href=\"{receiver}/requests/")).next().unwrap().split('"').next().unwrap();
     let one = viewer.get(&format!("{receiver}/requests/{older}")).await.expect(200);
-    assert!(one.has("&lt;script&gt;alert(1)") && one.text.matches("<script").count() == 2, "{}", one.text);
+    assert!(one.has("&lt;script&gt;alert(1)"), "{}", one.text);
+    one.has_no_script_but_ours();
 }
 
 #[tokio::test]
@@ -274,6 +275,6 @@ async fn nothing_that_people_write_about_a_receiver_breaks_out() {
     }
     for page in pages {
         assert!(!page.has("<script>") && !page.has("</title><"), "{}", page.text);
-        assert_eq!(page.text.matches("<script").count(), 2, "our own, and no other: {}", page.text);
+        page.has_no_script_but_ours();
     }
 }

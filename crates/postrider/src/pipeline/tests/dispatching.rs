@@ -141,18 +141,29 @@ impl World {
         self.keys.extend(key.map(|key| (number, key.to_owned())));
         let job = self.job(webhook, number, key);
         let gauge = self.gauge(webhook);
-        let queued = Queued { job, watcher: None };
         let record = self.webhooks.lock()[&webhook].0.clone();
         let room = crate::catalog::Webhook { record: Arc::new(record), gauge: gauge.clone() }.has_room();
         if room {
-            gauge.held.fetch_add(1, Relaxed);
-            self.held_bytes.fetch_add(queued.cost(), Relaxed);
-            self.dispatcher.deliver(queued, self.now);
+            self.arrive(job);
         } else {
             gauge.behind.store(true, Relaxed);
-            self.parked.insert(number, (queued.job, self.now));
+            self.parked.insert(number, (job, self.now));
             self.dispatcher.parked(webhook, number, self.now, self.now);
         }
+    }
+
+    /// What the committer has decided to hold comes to its lane.
+    fn arrive(&mut self, job: Job) {
+        let queued = Queued { job, watcher: None };
+        self.gauge(queued.job.webhook_id).held.fetch_add(1, Relaxed);
+        self.held_bytes.fetch_add(queued.cost(), Relaxed);
+        self.dispatcher.deliver(queued, self.now);
+    }
+
+    /// The webhook is given another order by an edit.
+    fn reorder(&mut self, webhook: WebhookId, ordering: Ordering) {
+        self.webhooks.lock().get_mut(&webhook).unwrap().0.spec.ordering = ordering;
+        self.dispatcher.changed(webhook, self.now);
     }
 
     /// Lets everything happen that needs no outcome, and says which deliveries went out.
@@ -488,6 +499,97 @@ fn a_paused_webhook_gives_its_deliveries_back_and_gets_them_again() {
     world.dispatcher.changed(id(1), world.now);
     assert_eq!(world.run_all(200).len(), 101 - first);
     assert!(world.parked.is_empty());
+}
+
+#[test]
+fn with_an_order_nothing_goes_ahead_of_what_waits_for_its_retry_since_before() {
+    for ordering in [Ordering::Strict, Ordering::ByKey] {
+        let mut world = World::new(vec![record(id(1))]);
+        world.accept(id(1), 1, Some("k"));
+        world.run();
+        world.answer(1, 500);
+        world.run();
+        // Accepted before the edit, but not here yet.
+        let on_its_way = world.job(id(1), 2, Some("k"));
+        world.keys.insert(2, "k".to_owned());
+        world.reorder(id(1), ordering);
+        world.arrive(on_its_way);
+        assert_eq!(world.run(), [0; 0], "{ordering:?}: the first is due in a second");
+        world.now = world.now + Duration::from_secs(1);
+        assert_eq!(world.run_all(200), [1, 2], "{ordering:?}");
+    }
+}
+
+#[test]
+fn with_an_order_nothing_goes_before_what_is_in_flight_since_before_has_ended() {
+    for ordering in [Ordering::Strict, Ordering::ByKey] {
+        let mut world = World::new(vec![record(id(1))]);
+        world.accept(id(1), 1, Some("k"));
+        assert_eq!(world.run(), [1]);
+        world.reorder(id(1), ordering);
+        world.accept(id(1), 2, Some("k"));
+        assert_eq!(world.run(), [0; 0], "{ordering:?}");
+        world.answer(1, 500);
+        assert_eq!(world.run(), [0; 0], "{ordering:?}: the first is due in a second");
+        world.now = world.now + Duration::from_secs(1);
+        assert_eq!(world.run_all(200), [1, 2], "{ordering:?}");
+    }
+}
+
+#[test]
+fn what_a_refill_gives_that_was_asked_for_without_an_order_goes_back() {
+    for ordering in [Ordering::Strict, Ordering::ByKey] {
+        let mut world = World::new(vec![record(id(1))]);
+        let due = world.now + Duration::from_secs(1);
+        world.keys.extend([1, 2].map(|number| (number, "k".to_owned())));
+        world.parked.insert(1, (world.job(id(1), 1, Some("k")), due));
+        world.parked.insert(2, (world.job(id(1), 2, Some("k")), world.now));
+        world.dispatcher.parked(id(1), 2, world.now, world.now);
+        let Some(Action::Refill { webhook_id, order, limit }) = world.dispatcher.action() else { panic!("no refill") };
+        let answer = world.refill(webhook_id, order, limit);
+        assert_eq!(answer.jobs.len(), 1);
+        world.reorder(id(1), ordering);
+        world.dispatcher.refilled(webhook_id, limit, answer, world.now);
+        assert_eq!(world.run(), [0; 0], "{ordering:?}: the first is due in a second");
+        world.now = due;
+        assert_eq!(world.run_all(200), [1, 2], "{ordering:?}");
+        assert_eq!(world.held_bytes.load(Relaxed), 0);
+    }
+}
+
+#[test]
+fn what_is_withdrawn_before_it_comes_goes_back_to_the_store_once() {
+    let mut world = World::new(vec![record(id(1))]);
+    let withdraw = |world: &mut World, number| world.dispatcher.withdraw(id(1), DeliveryId(number), world.now);
+    assert!(!withdraw(&mut world, 1), "it is not here yet");
+    // The store has ended it meanwhile.
+    world.taken_over.insert(1);
+    world.accept(id(1), 1, None);
+    world.accept(id(1), 2, None);
+    assert_eq!(world.run_all(200), [2]);
+    // The store has not, after all: it is given out again.
+    assert!(!withdraw(&mut world, 3));
+    world.accept(id(1), 3, None);
+    assert_eq!(world.run_all(200), [3]);
+    assert_eq!(world.recorded.iter().filter(|recorded| recorded.delivery_id == DeliveryId(3)).count(), 2);
+    assert_eq!(world.held_bytes.load(Relaxed), 0);
+}
+
+#[test]
+fn of_what_is_withdrawn_before_it_comes_the_newest_are_remembered() {
+    let mut world = World::new(vec![record(id(1))]);
+    let last = limits::WITHDRAWN_MAX as i64 + 1;
+    for number in 1..=last {
+        assert!(!world.dispatcher.withdraw(id(1), DeliveryId(number), world.now));
+    }
+    let sent_at_once = |world: &mut World, number| {
+        world.accept(id(1), number, None);
+        world.run_all(200);
+        world.recorded.iter().filter(|recorded| recorded.delivery_id == DeliveryId(number)).count() == 1
+    };
+    assert!(sent_at_once(&mut world, 1));
+    assert!(!sent_at_once(&mut world, 2));
+    assert!(!sent_at_once(&mut world, last));
 }
 
 #[test]

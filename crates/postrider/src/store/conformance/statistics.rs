@@ -177,12 +177,14 @@ pub(crate) async fn health_follows_the_order_of_attempts(mut world: World) {
     let after_one = health(&world).await;
     assert_eq!((after_one.last_succeeded, after_one.failing_since), (Some(false), Some(start)));
     assert_eq!((after_one.consecutive_failures, after_one.failing), (1, false));
+    assert_eq!(world.store().perhaps_failing().await.unwrap(), []);
 
     world.pass(MINUTE);
     assert!(world.record(sent.outcome(1, Some(timed_out(1, world.now)), RecordedOutcome::Failed)).await);
     let after_two = health(&world).await;
     assert_eq!((after_two.failing_since, after_two.consecutive_failures, after_two.failing), (Some(start), 2, true));
     assert_eq!((after_two.last_failure_at, after_two.last_success_at), (Some(world.now), None));
+    assert_eq!(world.store().perhaps_failing().await.unwrap(), [webhook(1)]);
 
     // One batch: a success, and a failure after it.
     world.pass(MINUTE);
@@ -200,6 +202,7 @@ pub(crate) async fn health_follows_the_order_of_attempts(mut world: World) {
         failing: false,
     };
     assert_eq!(health(&world).await, after_batch);
+    assert_eq!(world.store().perhaps_failing().await.unwrap(), []);
 
     world.pass(HOUR);
     let good = world.send(tenant(1), &[webhook(1)]).await;

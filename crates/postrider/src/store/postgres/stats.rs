@@ -189,6 +189,13 @@ pub(super) async fn health(store: &PgStore, webhooks: &[WebhookId]) -> Result<Ve
     Ok(webhooks.iter().map(|webhook| merged(*webhook, slots.get(webhook).map_or(&[], Vec::as_slice))).collect())
 }
 
+pub(super) async fn perhaps_failing(store: &PgStore) -> Result<Vec<WebhookId>> {
+    let client = store.reader().await?;
+    // A slot for each node: another one may have seen it succeed since.
+    let rows = client.query_typed("SELECT DISTINCT webhook FROM webhook_health WHERE failing", &[]).await?;
+    rows.iter().map(|row| webhook_at(row, 0)).collect()
+}
+
 fn health_at(row: &Row) -> Result<WebhookHealth> {
     Ok(WebhookHealth {
         webhook_id: webhook_at(row, 0)?,

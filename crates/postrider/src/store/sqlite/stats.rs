@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::backlog::Backlog;
 use super::history::newest_event;
 use super::partition::{self, Kind};
-use super::row::{maybe_time_at, tenant_at};
+use super::row::{maybe_time_at, tenant_at, webhook_at};
 use super::tally::{ROLLUP_COLUMNS, rollup_at};
 use crate::store::day::Day;
 use crate::store::histogram::Histogram;
@@ -151,6 +151,12 @@ pub(super) fn pulse(conn: &Connection, tenant: TenantId) -> Result<Pulse> {
 
 pub(super) fn health(conn: &Connection, webhooks: &[WebhookId]) -> Result<Vec<WebhookHealth>> {
     webhooks.iter().map(|webhook| health_of(conn, *webhook)).collect()
+}
+
+pub(super) fn perhaps_failing(conn: &Connection) -> Result<Vec<WebhookId>> {
+    let mut select = conn.prepare_cached("SELECT webhook FROM webhook_health WHERE failing")?;
+    let webhooks = select.query_map([], |row| webhook_at(row, 0))?;
+    Ok(webhooks.collect::<rusqlite::Result<_>>()?)
 }
 
 fn health_of(conn: &Connection, webhook_id: WebhookId) -> Result<WebhookHealth> {

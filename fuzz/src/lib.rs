@@ -4,9 +4,12 @@
 //! them to libFuzzer (`cargo xtask test --only fuzz`, or `cargo fuzz run -s none --features libfuzzer <target>`); the
 //! tests here run them over their seeds, and over every input that has ever failed (`regressions/<target>/`).
 
+mod addressing;
+mod believing;
 mod certified;
 mod contracting;
 mod converting;
+mod filtering;
 mod gateway_seed;
 mod handshaking;
 mod input;
@@ -20,9 +23,12 @@ mod typing;
 mod vectors;
 mod verifying;
 
+pub use self::addressing::urls;
+pub use self::believing::tokens;
 pub use self::certified::certificates;
 pub use self::contracting::contracts;
 pub use self::converting::bodies;
+pub use self::filtering::filters;
 pub use self::handshaking::handshakes;
 pub use self::judging::queries;
 pub use self::naming::{hostnames, rights};
@@ -37,7 +43,7 @@ pub use self::verifying::verify;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 15] = [
     ("verify", verify),
     ("tamper", tamper),
     ("handshakes", handshakes),
@@ -50,6 +56,9 @@ pub const TARGETS: [Target; 12] = [
     ("queries", queries),
     ("hostnames", hostnames),
     ("rights", rights),
+    ("urls", urls),
+    ("filters", filters),
+    ("tokens", tokens),
 ];
 
 #[cfg(test)]

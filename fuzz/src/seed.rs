@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::gateway_seed;
 use crate::input::written;
 use crate::vectors::vectors;
+use crate::{believing, gateway_seed};
 
 /// The seeds of a target; none for an unknown one.
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
@@ -20,6 +20,9 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "queries" => texts(&gateway_seed::QUERIES),
         "hostnames" => texts(&gateway_seed::HOSTNAMES),
         "rights" => texts(&gateway_seed::RIGHTS),
+        "urls" => urls(),
+        "filters" => texts(&FILTERS),
+        "tokens" => believing::seeds(),
         _ => Vec::new(),
     }
 }
@@ -63,6 +66,24 @@ const QUESTIONS: [&str; 19] = [
 fn questions() -> impl Iterator<Item = Vec<u8>> {
     QUESTIONS.iter().map(|text| text.as_bytes().to_vec())
 }
+
+/// What the tests of the policy know of, good and bad.
+fn urls() -> Vec<Vec<u8>> {
+    let lines = include_str!("../../crates/core/tests/hostile_urls.txt").lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| Some(line.split_once('|')?.1.trim().as_bytes().to_vec())).collect()
+}
+
+/// A filter, and data.
+const FILTERS: [&str; 8] = [
+    "{\"path\":\"data.amount\",\"op\":\"gte\",\"value\":100}\n{\"amount\":100.0}",
+    "{\"all\":[{\"path\":\"type\",\"op\":\"prefix\",\"value\":\"order.\"},{\"path\":\"data.a.0\",\"op\":\"exists\"}]}\n{\"a\":[1]}",
+    "{\"any\":[{\"not\":{\"path\":\"data.x\",\"op\":\"eq\",\"value\":null}},{\"path\":\"data.x\",\"op\":\"in\",\"value\":[1,\"a\",[2]]}]}\n{\"x\":null}",
+    "{\"path\":\"data.n\",\"op\":\"lt\",\"value\":9007199254740993}\n{\"n\":9007199254740992.0}",
+    "{\"path\":\"data.n\",\"op\":\"gt\",\"value\":-1e308}\n{\"n\":-18446744073709551616}",
+    "{\"path\":\"data.s\",\"op\":\"lte\",\"value\":\"straße\"}\n{\"s\":\"strasse\"}",
+    "{\"path\":\"data.o\",\"op\":\"ne\",\"value\":{\"a\":[1,{\"b\":2}]}}\n{\"o\":{\"a\":[1.0,{\"b\":2e0}]}}",
+    "{\"path\":\"data\",\"op\":\"exists\",\"value\":false}\n[]",
+];
 
 /// Each vector as it is, with a byte less, and with a header twice.
 fn tampered() -> Vec<Vec<u8>> {

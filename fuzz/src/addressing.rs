@@ -55,8 +55,11 @@ fn is_public(host: &str) -> bool {
     }
     let name = host.strip_suffix('.').unwrap_or(host);
     let last = name.rsplit('.').next().unwrap_or_default();
-    // Resolvers take these for addresses.
-    let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit()) || label.starts_with("0x");
+    // Resolvers take what ends in a number for an address.
+    let is_number = |label: &str| match label.strip_prefix("0x") {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => label.bytes().all(|byte| byte.is_ascii_digit()),
+    };
     let is_private = PRIVATE.iter().any(|suffix| name.ends_with(suffix) || name == &suffix[1..]);
     name.contains('.') && !is_number(last) && !is_private && !name.contains(['%', '@', '[', ':'])
 }

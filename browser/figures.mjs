@@ -135,7 +135,7 @@ async function measure() {
     const pages = [];
     await walk(ada, async (kind, address) => { pages.push([kind, address]); });
     // What the browser takes for a line of text, without stylesheet or script.
-    const floor = await figures(ada, '/healthz');
+    const floor = await figures(ada, new URL('/healthz', pages[0][1]).href);
     for (const [kind, address] of pages) found.push({ kind, ...await figures(ada, address) });
     report(count, floor, found);
   } finally {

@@ -33,7 +33,7 @@ const STAGES: [Stage; 12] = [
     Stage { name: "unit", proves: "units, the store's conformance suite, the HTTP surface in process", run: unit },
     Stage {
         name: "fuzz",
-        proves: "no input from outside makes verification fail its promises: a minute of libFuzzer",
+        proves: "no input from outside makes a parser or a verification fail its promises: libFuzzer",
         run: |run| fuzz::run(run.filter),
     },
     Stage { name: "postgres", proves: "the same suite, and several nodes, on a private PostgreSQL", run: postgres },

@@ -14,7 +14,7 @@ use crate::egress::{self, Client, Fetch, Forward, Transport};
 use crate::gateway::{Databases, Gateway};
 use crate::inbound::Inbound;
 use crate::listeners::Listeners;
-use crate::pipeline::{Engine, Options, Parts};
+use crate::pipeline::{Dispatch, Engine, Options, Parts};
 use crate::sealing::Sealer;
 use crate::store::Store;
 use crate::store::postgres::PgStore;
@@ -91,7 +91,7 @@ impl App {
             policy: config.egress.clone(),
             lookups: databases.clone(),
             options: Options {
-                dispatch_threads: config.dispatch_threads,
+                dispatch: Dispatch::Threads(config.dispatch_threads),
                 keep_days: config.retention_days,
                 auto_disable_after: config.auto_disable_after,
             },

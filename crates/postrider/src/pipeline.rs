@@ -51,7 +51,7 @@ use self::gateway::Preparation;
 use self::ingest::{Committer, Routed};
 use self::peers::Peers;
 use self::replay::Replayer;
-use self::shard::{Message, Shard, Shards};
+use self::shard::{Message, Shard, Shards, Spawned};
 use self::system::SystemEvents;
 use self::target::Target;
 use crate::ambient::Ambient;
@@ -66,6 +66,7 @@ use crate::store::{
 pub use self::gateway::{FiredAs, Firing, Lookups, NoLookups};
 pub use self::publish::{Publish, PublishError, Published};
 pub use self::receive::{Receive, Received};
+pub use self::shard::Dispatch;
 pub use self::target::{receiver_purpose, secrets_purpose};
 
 /// What a test delivery came to.
@@ -112,8 +113,8 @@ impl std::fmt::Debug for Parts {
 /// The operator's choices that concern the pipeline.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Threads that own lanes and connections; at least one.
-    pub dispatch_threads: usize,
+    /// What owns lanes and connections.
+    pub dispatch: Dispatch,
     pub keep_days: u32,
     /// Nothing but failures for so long disables a webhook; `None`: never.
     pub auto_disable_after: Option<Duration>,
@@ -153,7 +154,7 @@ pub struct Engine {
 #[derive(Debug)]
 struct Running {
     committer: JoinHandle<()>,
-    shards: Vec<std::thread::JoinHandle<()>>,
+    shards: Vec<Spawned>,
     recorder: JoinHandle<()>,
 }
 
@@ -168,14 +169,14 @@ impl Engine {
         let signals = store.signals();
         let begun = store.begin(ambient.now()).await?;
         let stop = CancellationToken::new();
-        let threads = options.dispatch_threads.max(1);
-        let (shards, inboxes) = Shards::new(threads);
+        let dispatchers = options.dispatch.count();
+        let (shards, inboxes) = Shards::new(dispatchers);
         let runtime = tokio::runtime::Handle::current();
         let preparation = Preparation { store: store.clone(), lookups, runtime };
         let held_bytes = Arc::new(AtomicUsize::new(0));
         let (records, recorded) = mpsc::unbounded_channel();
         let (chores, chore_queue) = mpsc::unbounded_channel();
-        let mut handles = Vec::with_capacity(threads);
+        let mut handles = Vec::with_capacity(dispatchers);
         for (index, inbox) in inboxes.into_iter().enumerate() {
             let prepare = preparer(catalog.clone(), sealer.clone(), policy.clone());
             let shard = Shard {
@@ -189,13 +190,13 @@ impl Engine {
                 preparation: preparation.clone(),
                 records: records.clone(),
                 chores: chores.clone(),
-                dispatcher: Dispatcher::new(prepare, held_bytes.clone(), threads),
+                dispatcher: Dispatcher::new(prepare, held_bytes.clone(), dispatchers),
                 gauges: shard::Gauges::of(index),
                 attempts: Default::default(),
                 refills: Default::default(),
                 in_flight: Default::default(),
             };
-            handles.push(shard.spawn(inbox).context("a dispatch thread could not be started")?);
+            handles.push(shard.spawn(inbox, options.dispatch).context("a dispatch thread could not be started")?);
         }
         peers::take_up(&catalog, &shards, begun);
         let (queue, requests) = mpsc::channel(limits::ACCEPT_QUEUE_MAX);
@@ -564,10 +565,8 @@ impl Engine {
         // What was accepted before is committed and handed over first.
         let _ = running.committer.await;
         self.shards.broadcast(|| Message::Stop(grace));
-        let joined =
-            tokio::task::spawn_blocking(move || running.shards.into_iter().all(|thread| thread.join().is_ok()));
-        if !joined.await.unwrap_or(false) {
-            tracing::error!("a dispatch thread panicked; what it held is taken up at the next start");
+        if !Spawned::all_ended(running.shards).await {
+            tracing::error!("a dispatcher panicked; what it held is taken up at the next start");
         }
         let mut recorder = running.recorder;
         if tokio::time::timeout(grace.max(RECORD_GRACE), &mut recorder).await.is_err() {

@@ -58,7 +58,7 @@ use crate::egress::{self, Fetch, Sent, Transport};
 use crate::gateway::{Databases, Gateway};
 use crate::inbound::Inbound;
 use crate::listeners::Listeners;
-use crate::pipeline::{Engine, Options, Parts};
+use crate::pipeline::{Dispatch, Engine, Options, Parts};
 use crate::sealing::Sealer;
 use crate::store::Store;
 use crate::store::conformance::{self, Backend};
@@ -282,7 +282,7 @@ async fn assemble(
         client: Box::new(move || endpoint.clone()),
         policy: config.egress.clone(),
         lookups: databases.clone(),
-        options: Options { dispatch_threads: 1, keep_days: 7, auto_disable_after: None },
+        options: Options { dispatch: Dispatch::Threads(1), keep_days: 7, auto_disable_after: None },
     });
     let engine = engine.await.unwrap();
     let stopping = tokio_util::sync::CancellationToken::new();

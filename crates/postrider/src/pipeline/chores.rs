@@ -1,6 +1,6 @@
 //! Chores beside the hot path: canceling what a removed webhook left, disabling webhooks that only fail, retention.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,10 +46,17 @@ impl Chores {
     /// Runs until stopped.
     pub(crate) async fn run(self, mut queue: mpsc::UnboundedReceiver<Chore>, stop: CancellationToken) {
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
-        let mut failing: HashSet<WebhookId> = HashSet::new();
+        let mut failing: BTreeSet<WebhookId> = BTreeSet::new();
         loop {
             tokio::select! {
+                // Chores may never cease to come.
+                biased;
                 () = stop.cancelled() => return,
+                _ = sweep.tick() => {
+                    self.system.look().await;
+                    self.sweep().await;
+                    self.disable_failing(std::mem::take(&mut failing)).await;
+                }
                 chore = queue.recv() => match chore {
                     None => return,
                     Some(Chore::Failing(webhook)) => drop(failing.insert(webhook)),
@@ -58,11 +65,6 @@ impl Chores {
                         self.disable(webhook, "the endpoint answered 410 Gone").await;
                     }
                 },
-                _ = sweep.tick() => {
-                    self.system.look().await;
-                    self.sweep().await;
-                    self.disable_failing(std::mem::take(&mut failing)).await;
-                }
             }
         }
     }
@@ -101,7 +103,7 @@ impl Chores {
     }
 
     /// Disables those that have had nothing but failures for the configured span.
-    async fn disable_failing(&self, failing: HashSet<WebhookId>) {
+    async fn disable_failing(&self, failing: BTreeSet<WebhookId>) {
         let Some(span) = self.options.auto_disable_after else { return };
         let candidates: Vec<WebhookId> = failing.into_iter().filter(|id| self.may_auto_disable(*id)).collect();
         for chunk in candidates.chunks(limits::BULK_STEP) {

@@ -410,7 +410,10 @@ impl Dispatcher {
     pub(crate) fn drain(&mut self) -> Vec<DeliveryId> {
         self.ring.clear();
         self.timers.clear();
-        self.lanes.values_mut().flat_map(|lane| lane.drain()).map(|queued| queued.job.delivery_id).collect()
+        let held = self.lanes.values_mut().flat_map(|lane| lane.drain()).map(|queued| queued.job.delivery_id);
+        let mut held: Vec<DeliveryId> = held.collect();
+        held.sort_unstable();
+        held
     }
 
     /// Forgets lanes that have nothing to remember.

@@ -4,7 +4,6 @@
 //! The committer alone decides whether a new delivery is held in memory or parked, in commit order: that is what lets
 //! an ordered lane trust that a held delivery has nothing parked before it that its lane has not heard of.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -164,7 +163,7 @@ impl Committer {
     }
 
     fn hand_over(&self, routed: Vec<Routed>, slots: &[Accepted], at: Asked) {
-        let mut by_shard: HashMap<usize, Vec<Message>> = HashMap::new();
+        let mut by_shard: Vec<Vec<Message>> = (0..self.shards.len()).map(|_| Vec::new()).collect();
         for (one, slot) in routed.into_iter().zip(slots) {
             let Accepted::New { id, first_delivery, placed } = slot else {
                 self.forget(&one);
@@ -172,10 +171,10 @@ impl Committer {
             };
             self.follow(&one, placed);
             for (webhook, message) in messages(one, *id, *first_delivery, placed, at) {
-                by_shard.entry(self.shards.index(webhook)).or_default().push(message);
+                by_shard[self.shards.index(webhook)].push(message);
             }
         }
-        for (shard, messages) in by_shard {
+        for (shard, messages) in by_shard.into_iter().enumerate().filter(|(_, messages)| !messages.is_empty()) {
             self.shards.send_all(shard, messages);
         }
     }

@@ -42,6 +42,7 @@ impl Replayer {
                 }
             };
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
             }

@@ -104,6 +104,48 @@ impl Shards {
     }
 }
 
+/// Where the dispatchers run, and how many there are; at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dispatch {
+    /// Each in a thread with a runtime of its own, so that they use the machine's cores.
+    Threads(usize),
+    /// Each as a task of the runtime that starts the engine, so that a simulation has everything in one thread.
+    Inline(usize),
+}
+
+impl Dispatch {
+    pub(crate) fn count(self) -> usize {
+        let (Dispatch::Threads(count) | Dispatch::Inline(count)) = self;
+        count.max(1)
+    }
+}
+
+/// A dispatcher under way.
+#[derive(Debug)]
+pub(crate) enum Spawned {
+    Thread(std::thread::JoinHandle<()>),
+    Task(tokio::task::JoinHandle<()>),
+}
+
+impl Spawned {
+    /// Waits until all have ended; `false`: one has panicked.
+    pub(crate) async fn all_ended(all: Vec<Spawned>) -> bool {
+        let mut threads = Vec::new();
+        let mut is_well = true;
+        for one in all {
+            match one {
+                Spawned::Thread(thread) => threads.push(thread),
+                Spawned::Task(task) => is_well &= task.await.is_ok(),
+            }
+        }
+        if threads.is_empty() {
+            return is_well;
+        }
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok()));
+        is_well && joined.await.unwrap_or(false)
+    }
+}
+
 type Refilled = (WebhookId, usize, u64, store::Result<Refill>);
 
 /// How long to wait before a refill that failed is tried again.
@@ -177,14 +219,19 @@ impl Gauges {
 }
 
 impl Shard {
-    /// Starts the thread.
+    /// Starts it.
     pub(crate) fn spawn(
         self,
         inbox: mpsc::UnboundedReceiver<Vec<Message>>,
-    ) -> std::io::Result<std::thread::JoinHandle<()>> {
+        dispatch: Dispatch,
+    ) -> std::io::Result<Spawned> {
+        if let Dispatch::Inline(_) = dispatch {
+            return Ok(Spawned::Task(tokio::spawn(self.run(inbox))));
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let name = format!("dispatch-{}", self.index);
-        std::thread::Builder::new().name(name).spawn(move || runtime.block_on(self.run(inbox)))
+        let thread = std::thread::Builder::new().name(name).spawn(move || runtime.block_on(self.run(inbox)))?;
+        Ok(Spawned::Thread(thread))
     }
 
     /// Runs until told to stop and nothing is in flight, or the time for that is over.

@@ -11,7 +11,7 @@
 //! log at the next start. So an exhausted delivery is told once and never not; in the moment of a crash it can be told of
 //! one that then succeeds after all.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ impl From<Exhausted> for Telling {
 pub(crate) struct News {
     pub(crate) tellings: Vec<Telling>,
     /// Webhooks of which a delivery is exhausted, with its number, and none has succeeded since.
-    failing: HashMap<WebhookId, DeliveryId>,
+    failing: BTreeMap<WebhookId, DeliveryId>,
 }
 
 /// Tells operational events.

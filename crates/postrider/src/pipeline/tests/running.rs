@@ -28,7 +28,7 @@ use tokio::sync::Notify;
 use crate::ambient::{Ambient, System};
 use crate::catalog::Catalog;
 use crate::egress::{Request, Sent, Transport};
-use crate::pipeline::{ByHand, Engine, Lookups, Options, Parts, Publish, PublishError, Published, secrets_purpose};
+use crate::pipeline::{ByHand, Dispatch, Engine, Lookups, Options, Parts, Publish, PublishError, Published, secrets_purpose};
 use crate::sealing::Sealer;
 use crate::store::conformance::{self, Backend};
 use crate::store::{
@@ -146,7 +146,7 @@ impl Running {
             client: Box::new(move || client.clone()),
             policy: EgressPolicy::default(),
             lookups: endpoints.clone(),
-            options: Options { dispatch_threads: 2, keep_days: 7, auto_disable_after: None },
+            options: Options { dispatch: Dispatch::Threads(2), keep_days: 7, auto_disable_after: None },
         })
         .await
         .unwrap();

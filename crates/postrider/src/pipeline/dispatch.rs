@@ -328,7 +328,8 @@ impl Dispatcher {
         };
         let urgent = lane.ordering != Ordering::None;
         trace_end(job, attempts, &outcome);
-        let settle = Settle { webhook_id: job.webhook_id, number, key, urgent, told, refused: false };
+        let parks = matches!(outcome, RecordedOutcome::Retry { .. } | RecordedOutcome::Release { .. });
+        let settle = Settle { webhook_id: job.webhook_id, number, parks, key, urgent, told, refused: false };
         self.let_go(&queued);
         self.record(recorded(queued.job, attempt, attempts, outcome), settle);
         for follower in followers {
@@ -346,7 +347,7 @@ impl Dispatcher {
         lane.park(number, key.as_deref(), due_at, now);
         lane.unsettled += 1;
         let attempts = queued.job.progress.attempts;
-        let settle = Settle { webhook_id, number, key: None, urgent: false, told: None, refused: false };
+        let settle = Settle { webhook_id, number, parks: true, key: None, urgent: false, told: None, refused: false };
         self.record(recorded(queued.job, None, attempts, RecordedOutcome::Release { due_at }), settle);
     }
 
@@ -368,7 +369,7 @@ impl Dispatcher {
         for settle in settled {
             self.unrecorded -= 1;
             if let Some(lane) = self.lanes.get_mut(&settle.webhook_id) {
-                lane.settled(settle.number, settle.key.as_deref());
+                lane.settled(settle.number, settle.parks, settle.key.as_deref());
             }
             // Nor may be what would go out next.
             if settle.refused {

@@ -53,6 +53,18 @@ pub(crate) fn held_cost(payload: usize) -> usize {
 struct Parking {
     due_at: UnixMs,
     key: Option<Box<str>>,
+    /// Outcomes that put it there and are not settled: a refill can bring it back before it is known that the first is on
+    /// disk, and then it goes there again.
+    on_way: u32,
+    /// A refill has given it since: all of them are on disk.
+    given: bool,
+}
+
+impl Parking {
+    /// In the store already.
+    fn there(due_at: UnixMs) -> Parking {
+        Parking { due_at, key: None, on_way: 0, given: false }
+    }
 }
 
 /// Deliveries of one ordering key.
@@ -160,6 +172,8 @@ impl Lane {
     /// new, a retry that the lane did not have to remember before among it: only the store can tell, once all that began
     /// under the former rules has ended.
     pub(crate) fn begin_anew(&mut self) {
+        // Nobody else ends the turn of a key that what is in flight has under the former rules.
+        self.keys.clear();
         if self.ordering != Ordering::None {
             self.barrier = 0;
             self.ending = self.unsettled > 0;
@@ -175,8 +189,11 @@ impl Lane {
     /// Adds a new delivery. One that must wait in the store after all comes back with the time until which it must: its
     /// key waits for a retry, or what is in the store goes first.
     pub(crate) fn push(&mut self, queued: Queued, now: UnixMs) -> Result<(), (Queued, UnixMs)> {
-        // Taking its key's turn now, it would keep it from an earlier delivery of the key that is still in the store.
-        if self.ordering == Ordering::ByKey && queued.watcher.is_none() && queued.number() >= self.barrier {
+        // Taking its key's turn now, it would keep it from an earlier delivery of the key that is still in the store: due, or
+        // waiting for its retry since before this lane knew of it.
+        let is_behind =
+            queued.number() >= self.barrier || (self.next_due.is_some() && queued.job.event.ordering_key.is_some());
+        if self.ordering == Ordering::ByKey && queued.watcher.is_none() && is_behind {
             return Err((queued, now));
         }
         self.push_refilled(queued, now)
@@ -203,11 +220,13 @@ impl Lane {
         };
         // An earlier one of the key is on its way into the store, which could not hold this one back for it.
         let earlier = |parked: &BTreeMap<i64, Parking>| {
-            parked.range(..queued.number()).any(|(_, parking)| parking.key.as_deref() == Some(key))
+            let mut earlier = parked.range(..queued.number());
+            earlier.any(|(_, parking)| !parking.given && parking.key.as_deref() == Some(key))
         };
-        let overtakes = earlier(&self.parking) || earlier(&self.unseen);
-        if overtakes && self.keys.get(key).is_none_or(|line| line.blocked.is_none()) {
-            return Err((queued, now));
+        if earlier(&self.parking) || earlier(&self.unseen) {
+            let blocked = self.keys.get(key).and_then(|line| line.blocked);
+            // However long ago it was due: it is not there yet.
+            return Err((queued, blocked.map_or(now, |(_, due_at)| due_at.max(now))));
         }
         if !self.keys.contains_key(key) {
             self.keys.insert(key.into(), KeyLine::default());
@@ -275,7 +294,7 @@ impl Lane {
     /// A delivery of this lane waits in the store.
     pub(crate) fn parked(&mut self, number: i64, due_at: UnixMs, now: UnixMs) {
         if self.refilling {
-            self.meanwhile.insert(number, Parking { due_at, key: None });
+            self.meanwhile.insert(number, Parking::there(due_at));
         }
         self.expect(number, due_at, now);
         self.update_behind(now);
@@ -283,7 +302,9 @@ impl Lane {
 
     /// A delivery is on its way into the store's queue, until its outcome is [`settled`](Lane::settled).
     pub(crate) fn park(&mut self, number: i64, key: Option<&str>, due_at: UnixMs, now: UnixMs) {
-        self.parking.insert(number, Parking { due_at, key: key.map(Into::into) });
+        let parking = self.parking.entry(number).or_insert_with(|| Parking::there(due_at));
+        let on_way = parking.on_way + 1;
+        *parking = Parking { due_at, key: key.map(Into::into), on_way, given: false };
         self.expect(number, due_at, now);
         self.update_behind(now);
     }
@@ -345,8 +366,13 @@ impl Lane {
         // It cannot have known of what is still on its way, and may not have known of what came meanwhile.
         self.unseen = std::mem::take(&mut self.meanwhile);
         self.unseen.retain(|number, _| !given.contains(number));
-        let unknown: Vec<(i64, UnixMs)> =
-            self.unseen.iter().chain(&self.parking).map(|(number, parking)| (*number, parking.due_at)).collect();
+        for number in given {
+            if let Some(parking) = self.parking.get_mut(number) {
+                parking.given = true;
+            }
+        }
+        let unknown = self.unseen.iter().chain(&self.parking).filter(|(_, parking)| !parking.given);
+        let unknown: Vec<(i64, UnixMs)> = unknown.map(|(number, parking)| (*number, parking.due_at)).collect();
         for (number, due_at) in unknown {
             self.expect(number, due_at, now);
         }
@@ -382,12 +408,18 @@ impl Lane {
         self.gauge.behind.store(behind, Relaxed);
     }
 
-    /// The outcome of a delivery is on disk. `key` is set if it had the turn of its ordering key.
-    pub(crate) fn settled(&mut self, number: i64, key: Option<&str>) {
-        if let Some(parking) = self.parking.remove(&number)
-            && self.refilling
-        {
-            self.meanwhile.insert(number, parking);
+    /// The outcome of a delivery is on disk. `parks`: it put the delivery into the store's queue. `key` is set if it had
+    /// the turn of its ordering key.
+    pub(crate) fn settled(&mut self, number: i64, parks: bool, key: Option<&str>) {
+        if parks && let Some(parking) = self.parking.get_mut(&number) {
+            parking.on_way -= 1;
+            if parking.on_way == 0
+                && let Some(parking) = self.parking.remove(&number)
+                && self.refilling
+                && !parking.given
+            {
+                self.meanwhile.insert(number, parking);
+            }
         }
         self.unsettled -= 1;
         self.busy &= self.unsettled > 0;

@@ -27,6 +27,8 @@ pub(crate) struct Batch {
 pub(crate) struct Settle {
     pub(crate) webhook_id: WebhookId,
     pub(crate) number: i64,
+    /// It goes into the store's queue.
+    pub(crate) parks: bool,
     /// The ordering key whose turn ends.
     pub(crate) key: Option<Box<str>>,
     /// An ordered lane waits for it: do not linger.

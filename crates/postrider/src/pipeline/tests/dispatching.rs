@@ -50,6 +50,12 @@ fn record(webhook: WebhookId) -> WebhookRecord {
     }
 }
 
+fn ordered(ordering: Ordering) -> WebhookRecord {
+    let mut record = record(id(1));
+    record.spec.ordering = ordering;
+    record
+}
+
 fn target(record: &WebhookRecord) -> Arc<Target> {
     let secrets = WebhookSecrets { current: secret_from_random([1; 32]), previous: None };
     Arc::new(Target {
@@ -82,6 +88,10 @@ struct World {
     keys: HashMap<i64, String>,
     /// What other nodes have taken over: the store takes no outcome of it.
     taken_over: BTreeSet<i64>,
+    /// The store takes no outcomes: they wait here.
+    away: Option<Vec<(Recorded, Settle)>>,
+    /// Its answers to outcomes are long on their way: these.
+    slow: Option<Vec<Settle>>,
 }
 
 impl World {
@@ -107,6 +117,8 @@ impl World {
             told: Vec::new(),
             keys: HashMap::new(),
             taken_over: BTreeSet::new(),
+            away: None,
+            slow: None,
         }
     }
 
@@ -208,7 +220,17 @@ impl World {
         }
     }
 
+    /// The store is back.
+    fn come_back(&mut self) {
+        for (recorded, settle) in self.away.take().unwrap() {
+            self.store_outcome(recorded, settle);
+        }
+    }
+
     fn store_outcome(&mut self, recorded: Recorded, mut settle: Settle) {
+        if let Some(waiting) = &mut self.away {
+            return waiting.push((recorded, settle));
+        }
         let number = recorded.delivery_id.0;
         if self.taken_over.contains(&number) {
             settle.refused = true;
@@ -226,7 +248,10 @@ impl World {
             self.parked.insert(number, (job, due_at));
         }
         self.recorded.push(recorded);
-        self.dispatcher.settled(vec![settle], self.now);
+        match &mut self.slow {
+            Some(answers) => answers.push(settle),
+            None => self.dispatcher.settled(vec![settle], self.now),
+        }
     }
 
     /// What the store promises of `refill`.
@@ -558,9 +583,81 @@ fn what_a_refill_gives_that_was_asked_for_without_an_order_goes_back() {
 }
 
 #[test]
+fn by_key_nothing_passes_a_retry_that_is_due_and_not_on_disk_yet() {
+    let mut world = World::new(vec![ordered(Ordering::ByKey)]);
+    world.accept(id(1), 1, Some("k"));
+    assert_eq!(world.run(), [1]);
+    world.away = Some(Vec::new());
+    world.answer(1, 500);
+    world.run();
+    world.now = world.now + Duration::from_secs(2);
+    // The store does not know that the first waits.
+    world.keys.insert(2, "k".to_owned());
+    world.parked.insert(2, (world.job(id(1), 2, Some("k")), world.now));
+    world.dispatcher.parked(id(1), 2, world.now, world.now);
+    assert_eq!(world.run(), [0; 0]);
+    world.come_back();
+    world.now = world.now + Duration::from_secs(1);
+    assert_eq!(world.run_all(200), [1, 2]);
+}
+
+#[test]
+fn by_key_what_comes_late_does_not_pass_a_retry_that_the_lane_never_saw() {
+    let mut world = World::new(vec![ordered(Ordering::ByKey)]);
+    world.keys.extend([1, 2].map(|number| (number, "k".to_owned())));
+    let due = world.now + Duration::from_secs(1);
+    world.parked.insert(1, (world.job(id(1), 1, Some("k")), due));
+    // As at the start of a process: the lane is told that something waits, and reads that nothing is due.
+    world.dispatcher.parked(id(1), 0, world.now, world.now);
+    assert_eq!(world.run(), [0; 0]);
+    // Held by the committer before the lane knew of that.
+    let late = world.job(id(1), 2, Some("k"));
+    world.arrive(late);
+    assert_eq!(world.run(), [0; 0]);
+    world.now = due;
+    assert_eq!(world.run_all(200), [1, 2]);
+}
+
+#[test]
+fn what_is_parked_again_before_the_first_time_is_answered_is_not_forgotten() {
+    let mut world = World::new(vec![record(id(1))]);
+    world.accept(id(1), 1, None);
+    world.run();
+    world.slow = Some(Vec::new());
+    world.answer(1, 500);
+    world.run();
+    world.now = world.now + Duration::from_secs(2);
+    assert_eq!(world.run(), [1], "it is on disk already");
+    world.away = Some(Vec::new());
+    world.answer(1, 500);
+    world.run();
+    let answers = world.slow.take().unwrap();
+    world.dispatcher.settled(answers, world.now);
+    world.dispatcher.wake(id(1), world.now);
+    assert_eq!(world.run(), [0; 0]);
+    world.come_back();
+    world.now = world.now + Duration::from_secs(2);
+    assert_eq!(world.run_all(200), [1]);
+}
+
+#[test]
+fn the_turn_of_a_key_ends_with_the_order_by_key() {
+    let mut world = World::new(vec![ordered(Ordering::ByKey)]);
+    world.accept(id(1), 1, Some("k"));
+    assert_eq!(world.run(), [1]);
+    world.reorder(id(1), Ordering::Strict);
+    world.answer(1, 200);
+    world.run();
+    world.reorder(id(1), Ordering::ByKey);
+    world.accept(id(1), 2, Some("k"));
+    assert_eq!(world.run_all(200), [2]);
+}
+
+#[test]
 fn what_is_withdrawn_before_it_comes_goes_back_to_the_store_once() {
     let mut world = World::new(vec![record(id(1))]);
-    let withdraw = |world: &mut World, number| world.dispatcher.withdraw(id(1), DeliveryId(number), world.now);
+    let withdraw =
+        |world: &mut World, number| world.dispatcher.withdraw(id(1), DeliveryId(number), world.now);
     assert!(!withdraw(&mut world, 1), "it is not here yet");
     // The store has ended it meanwhile.
     world.taken_over.insert(1);

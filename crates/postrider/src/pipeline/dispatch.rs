@@ -393,18 +393,27 @@ impl Dispatcher {
     ///
     /// One that is not here may be on its way, from the committer or with a refill. When it comes it goes back to the
     /// store, which knows whether it was canceled: once, since a canceled delivery can be sent again by hand.
-    pub(crate) fn withdraw(&mut self, webhook_id: WebhookId, delivery_id: DeliveryId, now: UnixMs) -> bool {
+    pub(crate) fn withdraw(&mut self, webhook_id: WebhookId, delivery_id: DeliveryId, now: UnixMs) -> Option<Queued> {
         let held = self.lanes.get_mut(&webhook_id).and_then(|lane| lane.withdraw(delivery_id.0));
         let Some(queued) = held else {
             self.withdrawn.insert(delivery_id);
             if self.withdrawn.len() > limits::WITHDRAWN_MAX {
                 self.withdrawn.pop_first();
             }
-            return false;
+            return None;
         };
         self.let_go(&queued);
         self.touch(webhook_id, now);
-        true
+        Some(queued)
+    }
+
+    /// What was withdrawn has not ended after all: the store gives it out again.
+    pub(crate) fn give_back(&mut self, queued: Queued, now: UnixMs) {
+        let webhook_id = queued.job.webhook_id;
+        self.lane(webhook_id, now).gauge.held.fetch_add(1, Relaxed);
+        self.held_bytes.fetch_add(queued.cost(), Relaxed);
+        self.release(queued, now, now);
+        self.touch(webhook_id, now);
     }
 
     /// Gives everything that waits in memory back, for shutdown.

@@ -153,13 +153,29 @@ pub(crate) async fn cancel(
     Cancel { scope, webhook_id, delivery_id }: Cancel,
     audit: Option<AuditEntry>,
 ) -> store::Result<Option<Canceled>> {
-    let (reply, withdrawn) = oneshot::channel();
-    shards.send(webhook_id, Message::Withdraw { webhook_id, delivery_id, reply });
-    if withdrawn.await == Ok(Withdrawn::InFlight) {
+    let withdrawn = withdraw(shards, webhook_id, delivery_id).await;
+    if matches!(withdrawn, Some(Withdrawn::InFlight)) {
         return Ok(None);
     }
     let canceled = store.cancel(scope, delivery_id, ambient.now(), audit).await?;
+    if let Canceled::Done { .. } = canceled {
+        // One that was not here may have come, gone back and come again while the store was asked.
+        let withdrawn = match withdrawn {
+            Some(Withdrawn::NotHeld) => withdraw(shards, webhook_id, delivery_id).await,
+            other => other,
+        };
+        if let Some(Withdrawn::Done(taken)) = withdrawn {
+            taken.has_ended();
+        }
+    }
     // An ordered lane may have waited for it.
     shards.send(webhook_id, Message::Wake(webhook_id));
     Ok(Some(canceled))
+}
+
+/// Takes a delivery out of memory; `None`: its dispatcher has stopped.
+async fn withdraw(shards: &Shards, webhook_id: WebhookId, delivery_id: DeliveryId) -> Option<Withdrawn> {
+    let (reply, withdrawn) = oneshot::channel();
+    shards.send(webhook_id, Message::Withdraw { webhook_id, delivery_id, back: shards.clone(), reply });
+    withdrawn.await.ok()
 }

@@ -53,18 +53,43 @@ pub(crate) enum Message {
     Withdraw {
         webhook_id: WebhookId,
         delivery_id: DeliveryId,
+        back: Shards,
         reply: oneshot::Sender<Withdrawn>,
     },
+    /// What was withdrawn has not ended.
+    GiveBack(Queued),
     /// Send nothing more; what is in flight may end within the time given.
     Stop(Duration),
 }
 
 /// Whether a delivery could be taken out of memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Withdrawn {
     InFlight,
-    Done,
+    Done(Taken),
     NotHeld,
+}
+
+/// A delivery that was taken out of memory to be ended. It goes back unless it [has ended](Taken::has_ended): the store
+/// may be away, and whoever wanted it ended may be gone.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    queued: Option<Queued>,
+    back: Shards,
+}
+
+impl Taken {
+    pub(crate) fn has_ended(mut self) {
+        self.queued = None;
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(queued) = self.queued.take() {
+            self.back.send(queued.job.webhook_id, Message::GiveBack(queued));
+        }
+    }
 }
 
 /// The dispatch threads' inboxes. A webhook belongs to one of them for the life of the process.
@@ -385,9 +410,10 @@ impl Shard {
             Message::InFlight(reply) => {
                 let _ = reply.send(self.in_flight.iter().copied().collect());
             }
-            Message::Withdraw { webhook_id, delivery_id, reply } => {
-                let _ = reply.send(self.withdraw(webhook_id, delivery_id, now));
+            Message::Withdraw { webhook_id, delivery_id, back, reply } => {
+                let _ = reply.send(self.withdraw(webhook_id, delivery_id, back, now));
             }
+            Message::GiveBack(queued) => self.dispatcher.give_back(queued, now),
             Message::Stop(_) => {}
         }
     }
@@ -399,13 +425,13 @@ impl Shard {
         }
     }
 
-    fn withdraw(&mut self, webhook_id: WebhookId, delivery_id: DeliveryId, now: UnixMs) -> Withdrawn {
+    fn withdraw(&mut self, webhook_id: WebhookId, delivery_id: DeliveryId, back: Shards, now: UnixMs) -> Withdrawn {
         if self.in_flight.contains(&delivery_id) {
-            Withdrawn::InFlight
-        } else if self.dispatcher.withdraw(webhook_id, delivery_id, now) {
-            Withdrawn::Done
-        } else {
-            Withdrawn::NotHeld
+            return Withdrawn::InFlight;
+        }
+        match self.dispatcher.withdraw(webhook_id, delivery_id, now) {
+            Some(queued) => Withdrawn::Done(Taken { queued: Some(queued), back }),
+            None => Withdrawn::NotHeld,
         }
     }
 

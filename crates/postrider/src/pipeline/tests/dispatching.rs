@@ -654,10 +654,26 @@ fn the_turn_of_a_key_ends_with_the_order_by_key() {
 }
 
 #[test]
+fn what_was_withdrawn_and_has_not_ended_is_sent_after_all() {
+    for ordering in [Ordering::None, Ordering::Strict, Ordering::ByKey] {
+        let mut world = World::new(vec![ordered(ordering)]);
+        world.accept(id(1), 1, Some("k"));
+        world.accept(id(1), 2, Some("k"));
+        let queued = world.dispatcher.withdraw(id(1), DeliveryId(1), world.now).unwrap();
+        world.dispatcher.give_back(queued, world.now);
+        let mut sent = world.run_all(200);
+        sent.sort_unstable();
+        assert_eq!(sent, [1, 2], "{ordering:?}");
+        assert_eq!(world.held_bytes.load(Relaxed), 0);
+        assert_eq!(world.gauge(id(1)).held.load(Relaxed), 0);
+    }
+}
+
+#[test]
 fn what_is_withdrawn_before_it_comes_goes_back_to_the_store_once() {
     let mut world = World::new(vec![record(id(1))]);
     let withdraw =
-        |world: &mut World, number| world.dispatcher.withdraw(id(1), DeliveryId(number), world.now);
+        |world: &mut World, number| world.dispatcher.withdraw(id(1), DeliveryId(number), world.now).is_some();
     assert!(!withdraw(&mut world, 1), "it is not here yet");
     // The store has ended it meanwhile.
     world.taken_over.insert(1);
@@ -677,7 +693,7 @@ fn of_what_is_withdrawn_before_it_comes_the_newest_are_remembered() {
     let mut world = World::new(vec![record(id(1))]);
     let last = limits::WITHDRAWN_MAX as i64 + 1;
     for number in 1..=last {
-        assert!(!world.dispatcher.withdraw(id(1), DeliveryId(number), world.now));
+        assert!(world.dispatcher.withdraw(id(1), DeliveryId(number), world.now).is_none());
     }
     let sent_at_once = |world: &mut World, number| {
         world.accept(id(1), number, None);

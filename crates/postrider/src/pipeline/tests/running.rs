@@ -28,7 +28,9 @@ use tokio::sync::Notify;
 use crate::ambient::{Ambient, System};
 use crate::catalog::Catalog;
 use crate::egress::{Request, Sent, Transport};
-use crate::pipeline::{ByHand, Dispatch, Engine, Lookups, Options, Parts, Publish, PublishError, Published, secrets_purpose};
+use crate::pipeline::{
+    ByHand, Dispatch, Engine, Lookups, Options, Parts, Publish, PublishError, Published, secrets_purpose,
+};
 use crate::sealing::Sealer;
 use crate::store::conformance::{self, Backend};
 use crate::store::{

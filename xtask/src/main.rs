@@ -11,6 +11,7 @@ mod fuzz;
 mod install;
 mod licences;
 mod run;
+mod sim;
 mod stages;
 mod tidy;
 
@@ -29,10 +30,19 @@ struct Arguments {
 enum Command {
     /// Run the tests: every stage, or those chosen.
     Test(TestArguments),
+    /// Simulate the pipeline: `--seed N`, `--seeds N`, `--from N`, `--forever`, `--verbose`; `--bugs` shows that it bites.
+    Sim(SimArguments),
     /// Make the screenshots in docs/images: every page, light, dark and on a phone. Needs the debug binary.
     Screenshots,
     /// Measure the pages of the console over a large store. Needs the debug binary, or the one named.
     ConsoleFigures(FiguresArguments),
+}
+
+#[derive(clap::Args)]
+struct SimArguments {
+    /// Passed to the simulation; see `crates/sim/src/main.rs`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
 }
 
 #[derive(clap::Args)]
@@ -78,6 +88,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Test(arguments) => stages::run(&arguments.only, &arguments.skip, &arguments.filter),
+        Command::Sim(arguments) => sim::run(&arguments.arguments),
         Command::Screenshots => browser::script(browser::SCREENSHOTS, &[]),
         Command::ConsoleFigures(arguments) => {
             let binary = arguments.binary.into_iter();

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::database::{self, Database};
 use crate::run::{Counts, cargo, checked, counted, root, target_dir};
-use crate::{browser, conformance, fuzz, licences, tidy};
+use crate::{browser, conformance, fuzz, licences, sim, tidy};
 
 /// One run of the test command.
 struct Run<'a> {
@@ -21,7 +21,7 @@ struct Stage {
     run: fn(&mut Run) -> Result<Counts>,
 }
 
-const STAGES: [Stage; 12] = [
+const STAGES: [Stage; 13] = [
     Stage { name: "fmt", proves: "the code is formatted as rustfmt.toml says", run: fmt },
     Stage { name: "tidy", proves: "the house rules that no compiler checks", run: |_| tidy::run(root()) },
     Stage {
@@ -31,6 +31,11 @@ const STAGES: [Stage; 12] = [
     },
     Stage { name: "clippy", proves: "no warning in any target", run: clippy },
     Stage { name: "unit", proves: "units, the store's conformance suite, the HTTP surface in process", run: unit },
+    Stage {
+        name: "sim",
+        proves: "the pipeline keeps its promises through faults and crashes, in thousands of simulated worlds",
+        run: |_| sim::stage(),
+    },
     Stage {
         name: "fuzz",
         proves: "no input from outside makes a parser or a verification fail its promises: libFuzzer",

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::run::{Counts, built, cargo, checked, root, target_dir};
 
 /// Seeds of the stage: within a minute in a debug build, on two cores.
-const SEEDS: u64 = 2000;
+const SEEDS: u64 = 1000;
 /// Within so many seeds each of the deliberate bugs is caught.
 const BUG_SEEDS: u64 = 1000;
 

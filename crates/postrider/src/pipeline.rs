@@ -195,6 +195,7 @@ impl Engine {
                 attempts: Default::default(),
                 refills: Default::default(),
                 in_flight: Default::default(),
+                looked_at: ambient.now(),
             };
             handles.push(shard.spawn(inbox, options.dispatch).context("a dispatch thread could not be started")?);
         }

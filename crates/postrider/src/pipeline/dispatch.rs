@@ -153,6 +153,18 @@ impl Dispatcher {
         }
     }
 
+    /// The clock was set back. What was reckoned by it waits no longer than it would have; what is due in the store stays
+    /// due at the time that was said.
+    pub(crate) fn set_back(&mut self, now: UnixMs) {
+        self.timers.clear();
+        let webhooks: Vec<WebhookId> = self.lanes.keys().copied().collect();
+        for webhook_id in webhooks {
+            let Some(lane) = self.lanes.get_mut(&webhook_id) else { continue };
+            lane.set_back(now);
+            self.touch(webhook_id, now);
+        }
+    }
+
     /// A new delivery arrives that is held in memory.
     pub(crate) fn deliver(&mut self, queued: Queued, now: UnixMs) {
         self.enter(queued, now, Lane::push);

@@ -181,6 +181,15 @@ impl Lane {
         }
     }
 
+    /// The clock was set back.
+    pub(crate) fn set_back(&mut self, now: UnixMs) {
+        self.timer = None;
+        self.breaker.set_back(now);
+        if let Some(bucket) = &mut self.bucket {
+            bucket.set_back(now);
+        }
+    }
+
     /// Whether it waits for what began under former rules.
     pub(crate) fn is_ending(&self) -> bool {
         self.ending

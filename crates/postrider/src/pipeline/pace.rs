@@ -83,6 +83,11 @@ impl Bucket {
         Gate::Until(now + Duration::from_secs_f64((missing / self.per_second).max(0.001)) + Duration::from_millis(1))
     }
 
+    /// The clock was set back: what is to come grows from here.
+    pub(crate) fn set_back(&mut self, now: UnixMs) {
+        self.filled_at = self.filled_at.min(now);
+    }
+
     pub(crate) fn take(&mut self, now: UnixMs) {
         self.tokens = self.level(now) - 1.0;
         self.filled_at = now;
@@ -152,6 +157,12 @@ impl Breaker {
                 self.followed = true;
             }
         }
+    }
+
+    /// The clock was set back: it stays open no longer than it would have from here.
+    pub(crate) fn set_back(&mut self, now: UnixMs) {
+        let longest = now + limits::BREAKER_OPEN_MAX + limits::BREAKER_FOLLOW_MARGIN;
+        self.open_until = self.open_until.map(|until| until.min(longest));
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -177,6 +177,8 @@ type Refilled = (WebhookId, usize, u64, store::Result<Refill>);
 const REFILL_AGAIN: Duration = Duration::from_secs(1);
 /// How often a thread that may not send looks whether it may again, milliseconds.
 const LEASE_POLL_MS: i64 = 50;
+/// A clock that goes back by more was set; less is waited for.
+const CLOCK_STEP: Duration = Duration::from_secs(1);
 /// Idle lanes are looked for this often.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
@@ -198,6 +200,8 @@ pub(crate) struct Shard {
     pub(crate) attempts: FuturesUnordered<BoxFuture<'static, Ended>>,
     pub(crate) refills: FuturesUnordered<BoxFuture<'static, Refilled>>,
     pub(crate) in_flight: std::collections::HashSet<DeliveryId>,
+    /// When it was last looked at the clock.
+    pub(crate) looked_at: UnixMs,
 }
 
 /// Handles of the metrics of the hot path, looked up once.
@@ -300,6 +304,10 @@ impl Shard {
     /// Starts all that may start now; tells for how many milliseconds nothing else is due.
     fn pump(&mut self, sending: bool) -> u64 {
         let now = self.ambient.now();
+        if now + CLOCK_STEP < self.looked_at {
+            self.dispatcher.set_back(now);
+        }
+        self.looked_at = now;
         if self.dispatcher.wake_at().is_some_and(|at| at <= now) {
             self.dispatcher.tick(now);
         }

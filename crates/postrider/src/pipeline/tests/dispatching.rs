@@ -491,6 +491,34 @@ fn an_open_breaker_burns_no_attempts() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_holds_up_neither_a_rate_limit_nor_a_breaker() {
+    let mut hook = record(id(1));
+    hook.spec.rate_limit = Some(RateLimit { per_second: 5.0 });
+    let mut world = World::new(vec![hook, record(id(2))]);
+    for number in 0..100 {
+        world.accept(id(1), number, None);
+        world.accept(id(2), 1000 + number, None);
+    }
+    while world.told.is_empty() {
+        for number in world.run() {
+            world.answer(number, if number < 1000 { 200 } else { 500 });
+        }
+    }
+    assert!(world.told.iter().any(|told| matches!(told, Notice::Breaker { open_until: Some(_), .. })));
+    world.now = world.now - Duration::from_secs(3600);
+    world.dispatcher.set_back(world.now);
+    let end = world.now + limits::BREAKER_OPEN_MAX + limits::BREAKER_FOLLOW_MARGIN;
+    let mut sent = Vec::new();
+    while world.now <= end {
+        sent.extend(world.run_all(200));
+        world.now = world.dispatcher.wake_at().map_or(end + Duration::from_millis(1), |at| at.max(world.now));
+    }
+    let limited = sent.iter().filter(|number| **number < 1000).count();
+    assert!(limited >= 90, "{limited} at 5/s in more than {:?}", limits::BREAKER_OPEN_MAX);
+    assert!(sent.iter().any(|number| *number >= 1000), "the open breaker has probed");
+}
+
+#[test]
 fn a_rate_limit_is_enforced() {
     let mut hook = record(id(1));
     hook.spec.rate_limit = Some(RateLimit { per_second: 5.0 });

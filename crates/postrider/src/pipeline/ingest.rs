@@ -48,8 +48,12 @@ pub(crate) struct Committer {
     pub(crate) held_bytes: Arc<AtomicUsize>,
 }
 
-/// With at least this many events in the last transaction, the next one waits [`LINGER`] for company: it costs no
-/// throughput and saves transactions.
+/// How often everything else that is ready gets its turn before a transaction is filled: connections whose requests are
+/// here already add them. A timer, which ticks in milliseconds, is far too coarse beside a commit on this machine's disk,
+/// and costs a third of the throughput.
+const TURNS: usize = 3;
+/// A commit on a database server costs more. With at least this many events in the last transaction, the next one waits
+/// [`LINGER`] for company: it costs no throughput there and saves transactions.
 const BUSY: usize = 8;
 const LINGER: Duration = Duration::from_millis(1);
 
@@ -67,8 +71,12 @@ impl Committer {
                     None => return,
                 },
             };
-            if last_batch >= BUSY {
+            if last_batch >= BUSY && self.store.is_shared() {
                 tokio::time::sleep(LINGER).await;
+            } else {
+                for _ in 0..TURNS {
+                    tokio::task::yield_now().await;
+                }
             }
             let mut batch = vec![first];
             carried = fill(&mut batch, &mut queue);

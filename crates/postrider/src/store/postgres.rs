@@ -107,6 +107,8 @@ pub struct Node {
     /// For each webhook that has its home here, the greatest number parked by others of which this node's pipeline has
     /// been told. Begins empty with each session.
     told: Mutex<HashMap<WebhookId, i64>>,
+    /// The turn to change the configuration, while this node has it.
+    turn: Mutex<Option<changes::Turn>>,
     /// Acceptances whose outcome is unknown.
     doubts: accept::Doubts,
     /// Rollups as this session has written them.
@@ -158,6 +160,7 @@ impl PgStore {
             started: AtomicBool::new(false),
             stop: stop.clone(),
             told: Mutex::default(),
+            turn: Mutex::default(),
             doubts: accept::Doubts::default(),
             written: Arc::default(),
             refills: refill::Refills::default(),

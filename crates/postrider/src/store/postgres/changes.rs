@@ -5,14 +5,14 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use deadpool_postgres::Transaction;
 use postrider_core::ids::{KeyId, PartnerId, TenantId, WebhookId};
 use tokio::time::Instant;
 use tokio_postgres::IsolationLevel;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use super::PgStore;
@@ -52,17 +52,32 @@ impl Object<'_> {
 }
 
 /// Takes the next version for changes of `objects` in this transaction, and its order among others. To be called first.
-pub(super) async fn changed(tx: &Transaction<'_>, objects: &[Object<'_>]) -> Result<()> {
+///
+/// # Errors
+/// Also if the turn of this node has gone to another one: what the change builds on may be outdated.
+pub(super) async fn changed(store: &PgStore, tx: &Transaction<'_>, objects: &[Object<'_>]) -> Result<()> {
     let kinds: Vec<i16> = objects.iter().map(|object| object.kind as i16).collect();
     let ids: Vec<Uuid> = objects.iter().map(|object| object.id).collect();
     let names: Vec<&str> = objects.iter().map(|object| object.name).collect();
-    tx.execute_typed(
-        "WITH next AS (UPDATE configuration_state SET version = version + 1 RETURNING version) \
-         INSERT INTO changes (version, kind, id, name) \
-         SELECT next.version, object.* FROM next, UNNEST($1::smallint[], $2::uuid[], $3::text[]) AS object",
-        &[(&kinds, Type::INT2_ARRAY), (&ids, Type::UUID_ARRAY), (&names, Type::TEXT_ARRAY)],
-    )
-    .await?;
+    let (holder, until) = store.turn.lock().unzip();
+    let logged = tx
+        .execute_typed(
+            "WITH next AS (UPDATE configuration_state SET version = version + 1 \
+                           WHERE $4::integer IS NULL OR holder = $4 AND held_until = $5 RETURNING version) \
+             INSERT INTO changes (version, kind, id, name) \
+             SELECT next.version, object.* FROM next, UNNEST($1::smallint[], $2::uuid[], $3::text[]) AS object",
+            &[
+                (&kinds, Type::INT2_ARRAY),
+                (&ids, Type::UUID_ARRAY),
+                (&names, Type::TEXT_ARRAY),
+                (&holder, Type::INT4),
+                (&until, Type::TIMESTAMPTZ),
+            ],
+        )
+        .await?;
+    if logged == 0 {
+        return Err(Error::Unavailable("another node has taken the turn to change the configuration".into()));
+    }
     Ok(())
 }
 
@@ -150,23 +165,32 @@ fn keyed<K: Eq + Hash, T>(records: Vec<T>, key: fn(&T) -> K) -> HashMap<K, T> {
 
 // ---- the turn ------------------------------------------------------------------------------------------------------------
 
-/// How long a turn lasts at most: its holder may be dead.
-const TURN: &str = "10 seconds";
-const WAIT_MAX: Duration = Duration::from_secs(5);
+/// The turn of a node: its session and when it ends, which together no other turn has.
+pub(super) type Turn = (i32, SystemTime);
+
+/// How long a turn lasts at most: its holder may be dead, and nobody know it yet.
+const TURN: &str = "5 seconds";
+/// Longer than a turn: a node that dies in its own delays others' changes, and has none refused.
+const WAIT_MAX: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
 
 pub(super) async fn lock_configuration(store: &PgStore) -> Result<()> {
     let started = Instant::now();
     let sql = format!(
         "UPDATE configuration_state SET holder = $1, held_until = clock_timestamp() + interval '{TURN}' \
-         WHERE holder IS NULL OR holder = $1 OR held_until < clock_timestamp()"
+         WHERE holder IS NULL OR holder = $1 OR held_until < clock_timestamp() \
+            OR EXISTS (SELECT FROM nodes WHERE session = holder AND dead) \
+         RETURNING held_until"
     );
     loop {
         let client = store.reader().await?;
-        if client.execute_typed(&sql, &[(&store.session(), Type::INT4)]).await? == 1 {
+        let session = store.session();
+        let rows = client.query_typed(&sql, &[(&session, Type::INT4)]).await?;
+        drop(client);
+        if let [row] = &rows[..] {
+            *store.turn.lock() = Some((session, row.try_get(0)?));
             return Ok(());
         }
-        drop(client);
         if started.elapsed() > WAIT_MAX {
             return Err(Error::Unavailable("other nodes are changing the configuration".into()));
         }
@@ -175,9 +199,11 @@ pub(super) async fn lock_configuration(store: &PgStore) -> Result<()> {
 }
 
 pub(super) async fn unlock_configuration(store: &PgStore) {
-    let sql = "UPDATE configuration_state SET holder = NULL, held_until = NULL WHERE holder = $1";
+    let Some((holder, until)) = store.turn.lock().take() else { return };
+    let sql = "UPDATE configuration_state SET holder = NULL, held_until = NULL WHERE holder = $1 AND held_until = $2";
     let unlocked = async || -> Result<u64> {
-        Ok(store.reader().await?.execute_typed(sql, &[(&store.session(), Type::INT4)]).await?)
+        let parameters: &[(&(dyn ToSql + Sync), Type)] = &[(&holder, Type::INT4), (&until, Type::TIMESTAMPTZ)];
+        Ok(store.reader().await?.execute_typed(sql, parameters).await?)
     };
     if let Err(error) = unlocked().await {
         tracing::debug!(%error, "store: the turn to change the configuration ends by itself");

@@ -156,7 +156,7 @@ async fn put(
 ) -> Result<()> {
     let mut client = store.reader().await?;
     let tx = client.transaction().await?;
-    changed(&tx, &[object]).await?;
+    changed(store, &tx, &[object]).await?;
     tx.execute_typed(sql, parameters).await?;
     commit(store, tx, entry).await
 }
@@ -171,7 +171,7 @@ async fn delete(
 ) -> Result<bool> {
     let mut client = store.reader().await?;
     let tx = client.transaction().await?;
-    changed(&tx, &[object]).await?;
+    changed(store, &tx, &[object]).await?;
     if tx.execute_typed(sql, parameters).await? == 0 {
         tx.rollback().await?;
         return Ok(false);
@@ -191,7 +191,7 @@ pub(super) async fn put_partner(store: &PgStore, partner: PartnerRecord, entry: 
     let mut client = store.reader().await?;
     let tx = client.transaction().await?;
     let stream = TenantRecord::stream_of(&partner);
-    changed(&tx, &[Object::of(Kind::Partner, partner.id.0), Object::of(Kind::Tenant, stream.id.0)]).await?;
+    changed(store, &tx, &[Object::of(Kind::Partner, partner.id.0), Object::of(Kind::Tenant, stream.id.0)]).await?;
     tx.execute_typed(
         "INSERT INTO partners (id, name, created_at) VALUES ($1, $2, $3) \
          ON CONFLICT (id) DO UPDATE SET name = excluded.name",
@@ -223,7 +223,7 @@ pub(super) async fn partners(store: &PgStore, page: Page) -> Result<Listed<Partn
 pub(super) async fn put_tenant(store: &PgStore, tenant: TenantRecord, entry: AuditEntry) -> Result<()> {
     let mut client = store.reader().await?;
     let tx = client.transaction().await?;
-    changed(&tx, &[Object::of(Kind::Tenant, tenant.id.0)]).await?;
+    changed(store, &tx, &[Object::of(Kind::Tenant, tenant.id.0)]).await?;
     insert_tenant(&tx, &tenant).await.map_err(|error| conflict(error, "external_id"))?;
     commit(store, tx, &entry).await
 }
@@ -252,7 +252,7 @@ async fn insert_tenant(tx: &Transaction<'_>, tenant: &TenantRecord) -> Result<()
 pub(super) async fn delete_tenant(store: &PgStore, id: TenantId, entry: AuditEntry) -> Result<bool> {
     let mut client = store.reader().await?;
     let tx = client.transaction().await?;
-    changed(&tx, &[Object::of(Kind::Tenant, id.0)]).await?;
+    changed(store, &tx, &[Object::of(Kind::Tenant, id.0)]).await?;
     let whose: &Parameters<'_> = &[(&id.0, Type::UUID)];
     let webhooks = tx.query_typed("SELECT id FROM webhooks WHERE tenant = $1 ORDER BY id", whose).await?;
     let webhooks = webhooks.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<Vec<Uuid>>>()?;
@@ -342,7 +342,7 @@ const PUT_WEBHOOK: &str = "INSERT INTO webhooks (id, tenant, spec, status, disab
 pub(super) async fn put_webhook(store: &PgStore, webhook: WebhookRecord, entry: AuditEntry) -> Result<()> {
     let mut client = store.reader().await?;
     let tx = client.transaction().await?;
-    changed(&tx, &[Object::of(Kind::Webhook, webhook.id.0)]).await?;
+    changed(store, &tx, &[Object::of(Kind::Webhook, webhook.id.0)]).await?;
     let session = webhook.temporary.then(|| store.session());
     tx.execute_typed(
         PUT_WEBHOOK,

@@ -47,7 +47,7 @@ pub(super) async fn put_object(store: &PgStore, object: Object, entry: AuditEntr
     let kind = object.kind();
     let mut client = store.reader().await?;
     let tx = client.transaction().await?;
-    changes::changed(&tx, &[changes::Object::whole(kind, object.id())]).await?;
+    changes::changed(store, &tx, &[changes::Object::whole(kind, object.id())]).await?;
     let name = object.unique_name();
     let put = tx
         .execute_typed(
@@ -69,7 +69,7 @@ pub(super) async fn put_object(store: &PgStore, object: Object, entry: AuditEntr
 pub(super) async fn delete_object(store: &PgStore, kind: ObjectKind, id: Uuid, entry: AuditEntry) -> Result<bool> {
     let mut client = store.reader().await?;
     let tx = client.transaction().await?;
-    changes::changed(&tx, &[changes::Object::whole(kind, id)]).await?;
+    changes::changed(store, &tx, &[changes::Object::whole(kind, id)]).await?;
     let sql = "DELETE FROM objects WHERE kind = $1 AND id = $2";
     if tx.execute_typed(sql, &[(&kind.name(), Type::TEXT), (&id, Type::UUID)]).await? == 0 {
         tx.rollback().await?;

@@ -7,7 +7,7 @@ use super::Database;
 use crate::catalog::Catalog;
 use crate::store::conformance::gateway::{client, gateway_key, route};
 use crate::store::conformance::world::{START, World, tenant};
-use crate::store::{Change, Changed, ClientRecord, Object, ObjectKind, Store};
+use crate::store::{Change, Changed, ClientRecord, Error, Object, ObjectKind, Store};
 
 #[tokio::test]
 #[ignore = "needs POSTRIDER_TEST_POSTGRES"]
@@ -65,4 +65,35 @@ async fn objects_are_followed_by_other_nodes() {
     assert!(world.store().delete_tenant(tenant(1), audit()).await.unwrap());
     catalog.sync(&*other).await.unwrap();
     assert!(catalog.clients().is_empty() && catalog.deleted_clients().is_empty() && catalog.gateway_keys().is_empty());
+}
+
+#[tokio::test]
+#[ignore = "needs POSTRIDER_TEST_POSTGRES"]
+async fn the_turn_of_a_node_that_died_in_it_is_over_and_its_change_does_not_come_late() {
+    let database = Database::new();
+    let sql = database.client().await;
+    let (one, two) = (database.node("one", super::nodes::LONG).await, database.node("two", super::nodes::LONG).await);
+    one.begin(START).await.unwrap();
+    two.begin(START).await.unwrap();
+    let world = World::new(Box::new(database)).await;
+    let audit = || world.audit(None, "changed");
+
+    // Known to be dead: nobody waits.
+    one.lock_configuration().await.unwrap();
+    let dies = format!("UPDATE nodes SET dead = true WHERE session = {}", one.session());
+    assert_eq!(sql.execute(&dies, &[]).await.unwrap(), 1);
+    let waits = tokio::time::timeout(Duration::from_secs(2), two.lock_configuration());
+    waits.await.expect("the turn is not over").unwrap();
+    let late = one.put_object(Object::Client(client(1, "Late", START)), audit()).await;
+    assert!(matches!(late, Err(Error::Unavailable(_))), "{late:?}");
+    two.put_object(Object::Client(client(2, "In time", START)), audit()).await.unwrap();
+    assert_eq!(two.configuration().await.unwrap().objects.len(), 1);
+
+    // Its unlocking is not that of its successor's turn.
+    one.unlock_configuration().await;
+    let held = "SELECT holder FROM configuration_state";
+    assert_eq!(sql.query_one(held, &[]).await.unwrap().get::<_, Option<i32>>(0), Some(two.session()));
+
+    // Nobody knows yet that it is dead: its turn ends, and a change waits for that instead of being refused.
+    one.lock_configuration().await.expect("a dead node's turn was waited for, a living one's is not");
 }

@@ -29,19 +29,39 @@ pub(crate) fn probe_flush(directory: &Path) -> Result<Summary> {
     Ok(latencies.summary())
 }
 
+/// What the files of a data directory take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Weight {
+    /// SQLite's write-ahead logs.
+    pub(crate) log_bytes: u64,
+    /// Everything else.
+    pub(crate) database_bytes: u64,
+}
+
 /// Bytes of all files below `directory`, logs and all. Files that vanish meanwhile do not count.
 pub(crate) fn bytes_below(directory: &Path) -> io::Result<u64> {
-    let mut bytes = 0;
+    let weight = weight_below(directory)?;
+    Ok(weight.log_bytes + weight.database_bytes)
+}
+
+/// As [`bytes_below`], with the logs apart.
+pub(crate) fn weight_below(directory: &Path) -> io::Result<Weight> {
+    let mut weight = Weight::default();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        bytes += match entry.metadata() {
-            Ok(found) if found.is_dir() => bytes_below(&entry.path())?,
-            Ok(found) => found.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        match entry.metadata() {
+            Ok(found) if found.is_dir() => {
+                let below = weight_below(&entry.path())?;
+                weight.log_bytes += below.log_bytes;
+                weight.database_bytes += below.database_bytes;
+            }
+            Ok(found) if entry.file_name().to_string_lossy().ends_with("-wal") => weight.log_bytes += found.len(),
+            Ok(found) => weight.database_bytes += found.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
-        };
+        }
     }
-    Ok(bytes)
+    Ok(weight)
 }
 
 /// Moves whatever a stopped server left in SQLite's logs into the databases below `directory`.
@@ -72,7 +92,10 @@ mod tests {
         fs::create_dir(directory.path().join("deep")).unwrap();
         fs::write(directory.path().join("a"), [0; 100]).unwrap();
         fs::write(directory.path().join("deep/b"), [0; 23]).unwrap();
-        assert_eq!(bytes_below(directory.path()).unwrap(), 123);
+        fs::write(directory.path().join("deep/b-wal"), [0; 7]).unwrap();
+        assert_eq!(bytes_below(directory.path()).unwrap(), 130);
+        let weight = weight_below(directory.path()).unwrap();
+        assert_eq!(weight, Weight { log_bytes: 7, database_bytes: 123 });
     }
 
     #[test]

@@ -28,6 +28,10 @@ impl Latencies {
         self.0.saturating_record((nanos / 1_000).clamp(1, MICROS_MAX));
     }
 
+    pub(crate) fn clear(&mut self) {
+        self.0.reset();
+    }
+
     pub(crate) fn summary(&self) -> Summary {
         let ms = |micros: u64| micros as f64 / 1_000.0;
         Summary {

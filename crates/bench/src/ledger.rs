@@ -23,6 +23,10 @@ impl Ledger {
         fresh
     }
 
+    pub(crate) fn has(&self, sequence: u64) -> bool {
+        self.words.get((sequence / 64) as usize).is_some_and(|word| word & 1 << (sequence % 64) != 0)
+    }
+
     /// How many numbers are here and not in `other`.
     pub(crate) fn missing_from(&self, other: &Ledger) -> u64 {
         let others = other.words.iter().copied().chain(std::iter::repeat(0));
@@ -58,6 +62,7 @@ mod tests {
         assert!(ledger.enter(64));
         assert!(!ledger.enter(64));
         assert!(ledger.enter(63));
+        assert_eq!([62, 63, 64, 65, 1_000].map(|number| ledger.has(number)), [false, true, true, false, false]);
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod server;
 mod session;
 mod signature;
 mod sink;
+mod soak;
 mod wire;
 
 use std::fs;
@@ -55,7 +56,7 @@ struct Arguments {
     /// Only this scenario (may be repeated)
     #[arg(long, value_name = "NAME")]
     scenario: Vec<Scenario>,
-    /// Measured seconds of every scenario (default: 60 for fan-out 1, 30 or 20 for the others)
+    /// Measured seconds of every scenario (default: 60 for fan-out 1, 1,800 for the soak, 30 or 20 for the others)
     #[arg(long)]
     seconds: Option<u64>,
     /// Connections that publish (an eighth of them for batches of 100)
@@ -79,6 +80,9 @@ struct Arguments {
     /// Also write everything measured as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Where the soak is drawn (default: docs/images/soak.svg if it took its half hour, nowhere otherwise)
+    #[arg(long, value_name = "FILE")]
+    chart: Option<PathBuf>,
     /// Measure this server instead of building the workspace's
     #[arg(long, value_name = "FILE")]
     server: Option<PathBuf>,
@@ -160,6 +164,13 @@ fn measure(arguments: Arguments) -> Result<ExitCode> {
     }
     if let Some(path) = &out {
         fs::write(path, report::document(&results)).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let Some(soak) = &results.soak {
+        let usual = || (!soak.is_short()).then(|| repository.join("docs/images/soak.svg"));
+        if let Some(path) = arguments.chart.clone().or_else(usual) {
+            fs::write(&path, soak::chart::svg(soak, &results.machine)?)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
     }
     Ok(if results.sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -100,8 +100,23 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
 
 /// The most memory process `pid` ever had resident, in bytes.
 pub(crate) fn peak_memory_bytes(pid: u32) -> Result<u64> {
+    status(pid, "VmHWM:")
+}
+
+/// The memory of process `pid` that is resident now, in bytes.
+pub(crate) fn memory_bytes(pid: u32) -> Result<u64> {
+    status(pid, "VmRSS:")
+}
+
+/// File descriptors that process `pid` has open now.
+pub(crate) fn descriptors(pid: u32) -> Result<u64> {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).context("the process is gone")?;
+    Ok(open.count() as u64)
+}
+
+fn status(pid: u32, field: &str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("the process is gone")?;
-    resident_peak(&status).context("no VmHWM in /proc/…/status")
+    bytes_of(&status, field).with_context(|| format!("no {field} in /proc/…/status"))
 }
 
 /// CPU seconds that all cores together have been busy so far, whoever kept them so; what the hypervisor took for others
@@ -129,8 +144,9 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
     Some(user + system)
 }
 
-fn resident_peak(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+/// A field of `/proc/<pid>/status` that counts kilobytes.
+fn bytes_of(status: &str, field: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
@@ -158,10 +174,11 @@ mod tests {
     }
 
     #[test]
-    fn peak_memory_is_the_high_water_mark_and_not_the_present() {
+    fn memory_is_the_high_water_mark_or_the_present_as_asked() {
         let status = "Name:\tx\nVmPeak:\t  999 kB\nVmHWM:\t   2048 kB\nVmRSS:\t   1024 kB\n";
-        assert_eq!(resident_peak(status), Some(2 * 1024 * 1024));
-        assert_eq!(resident_peak("Name:\tx\n"), None);
+        assert_eq!(bytes_of(status, "VmHWM:"), Some(2 * 1024 * 1024));
+        assert_eq!(bytes_of(status, "VmRSS:"), Some(1024 * 1024));
+        assert_eq!(bytes_of("Name:\tx\n", "VmHWM:"), None);
     }
 
     #[test]
@@ -171,7 +188,15 @@ mod tests {
             std::hint::spin_loop();
         }
         assert!(cpu_seconds(std::process::id()).unwrap() > 0.0);
-        assert!(peak_memory_bytes(std::process::id()).unwrap() > 100_000);
+        let (peak, now) = (peak_memory_bytes(std::process::id()).unwrap(), memory_bytes(std::process::id()).unwrap());
+        assert!(now > 100_000 && peak > 100_000);
+    }
+
+    #[test]
+    fn an_open_file_is_a_descriptor_more() {
+        let child = Owned(Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap());
+        assert!(descriptors(child.pid()).unwrap() >= 3);
+        assert!(descriptors(u32::MAX).is_err());
     }
 
     #[tokio::test]

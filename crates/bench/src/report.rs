@@ -1,6 +1,7 @@
 //! Results as a table for the terminal and as the document `docs/benchmarks.md`.
 
 mod gateway;
+mod soak;
 
 use std::fmt::Write;
 
@@ -48,6 +49,9 @@ pub(crate) fn text(results: &Results) -> String {
     if let Some(found) = &results.gateway {
         let _ = writeln!(out, "{}", gateway::told(found));
     }
+    if let Some(found) = &results.soak {
+        let _ = writeln!(out, "{}", soak::told(found));
+    }
     for promise in promises(results) {
         let mark = if promise.kept { "kept  " } else { "MISSED" };
         let _ = writeln!(out, "{mark}  {}: {} (promised {})", promise.what, promise.measured, promise.promised);
@@ -78,6 +82,9 @@ pub(crate) fn document(results: &Results) -> String {
     }
     if let Some(found) = &results.gateway {
         out.push_str(&gateway::told(found));
+    }
+    if let Some(found) = &results.soak {
+        out.push_str(&soak::told(found));
     }
     out.push_str("\n### Comparisons and promises\n\n");
     for line in comparisons(results) {
@@ -328,7 +335,7 @@ fn percent(part: f64, whole: f64) -> String {
 }
 
 /// A whole number with its thousands set apart.
-fn thousands(number: f64) -> String {
+pub(crate) fn thousands(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut out = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -338,6 +345,10 @@ fn thousands(number: f64) -> String {
         out.push(digit);
     }
     out
+}
+
+pub(crate) fn lasting(seconds: f64) -> String {
+    if seconds < 120.0 { format!("{seconds:.0} seconds") } else { format!("{:.0} minutes", seconds / 60.0) }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::report;
 use crate::server::{Deployment, Receives, Shape, Store};
 use crate::session::{Measurement, Session, Stretch};
 use crate::sink::{Behaviour, Expectation, Secret, Sink, Window};
+use crate::soak::{self, Soak};
 
 const TENANTS: usize = 50;
 const BATCH: usize = 100;
@@ -68,6 +69,8 @@ pub(crate) enum Scenario {
     Nodes,
     /// The peak and a backlog beside five million pending deliveries, and their takeover (PostgreSQL)
     Pending,
+    /// Half an hour at 70 % of the peak with receivers that fail 5 %: what grows? Only if named (embedded)
+    Soak,
 }
 
 impl Scenario {
@@ -76,11 +79,16 @@ impl Scenario {
     fn is_for(self, store: Store) -> bool {
         match self {
             Scenario::Nodes | Scenario::Pending => store == Store::Postgres,
-            Scenario::Hanging | Scenario::HangingAndFailing | Scenario::Reads | Scenario::Gateway => {
+            Scenario::Hanging | Scenario::HangingAndFailing | Scenario::Reads | Scenario::Gateway | Scenario::Soak => {
                 store == Store::Embedded
             }
             _ => true,
         }
+    }
+
+    /// Whether a run measures it that was asked for `named`.
+    fn is_chosen(self, named: &[Scenario]) -> bool {
+        if named.is_empty() { self != Scenario::Soak } else { named.contains(&self) }
     }
 }
 
@@ -146,6 +154,8 @@ pub(crate) struct Results {
     pub(crate) reads: Option<Reads>,
     /// Of the scenario with a client's databases.
     pub(crate) gateway: Option<Gateway>,
+    /// Of the scenario that takes half an hour.
+    pub(crate) soak: Option<Soak>,
     /// Why scenarios ended without a figure.
     pub(crate) broken_off: Vec<String>,
 }
@@ -194,19 +204,18 @@ impl Bench {
             pending: None,
             reads: None,
             gateway: None,
+            soak: None,
             broken_off: Vec::new(),
         };
         let (store, progress) = (Store::Embedded, Progress::new());
         Ok(Bench { settings, binary, scratch, progress, results, store, peak: None, all_well: None })
     }
 
-    /// The ceilings, then `scenarios` (all if none is named).
+    /// The ceilings, then `scenarios` (all but the soak if none is named).
     pub(crate) async fn run(mut self, scenarios: &[Scenario]) -> Result<Results> {
         let mut sink = Sink::start(TENANTS).await?;
         self.measure_ceilings(&mut sink).await?;
-        let chosen = |store: Store, scenario: Scenario| {
-            scenario.is_for(store) && (scenarios.is_empty() || scenarios.contains(&scenario))
-        };
+        let chosen = |store: Store, scenario: Scenario| scenario.is_for(store) && scenario.is_chosen(scenarios);
         for store in self.settings.stores.each() {
             (self.store, self.peak, self.all_well) = (*store, None, None);
             for scenario in Scenario::value_variants().iter().filter(|scenario| chosen(*store, **scenario)) {
@@ -238,6 +247,7 @@ impl Bench {
             Scenario::Gateway => self.gateway().await,
             Scenario::Nodes => self.nodes(sink).await,
             Scenario::Pending => self.pending(sink).await,
+            Scenario::Soak => self.soak(sink).await,
         }
     }
 
@@ -447,6 +457,27 @@ impl Bench {
         Ok(())
     }
 
+    /// Fifty tenants whose webhooks all fail one request in twenty: a short peak, and then 70 % of it for half an hour.
+    async fn soak(&mut self, sink: &mut Sink) -> Result<()> {
+        let measured =
+            Duration::from_secs(self.settings.seconds.unwrap_or(if self.settings.quick { 12 } else { soak::SECONDS }));
+        let sick = vec![Behaviour::Stumbles; TENANTS];
+        let shape = Shape { tenants: TENANTS, sick, schedule_ms: Some(&soak::SCHEDULE_MS), ..ONE };
+        let peak = Stretch { measured: measured.min(soak::PEAK), ..self.at_peak("soak, peak", &shape, 1, 0) };
+        let mut session = Session::start(&self.deployment(1), shape, sink, &self.progress).await?;
+        let peak = session.measure(&peak).await?;
+        let rate = (peak.accepted_per_second * BUSY).round();
+        let title = format!("soak, {rate}/s (70 % of peak)");
+        let busy = Stretch { measured, ..self.at_rate(&title, rate, 0) };
+        let watch = session.watch().await?;
+        let (mut busy, points) = session.measure_while(&busy, watch.follow(measured)).await?;
+        session.finish(&mut busy).await?;
+        self.results.soak = Some(Soak::of(&peak, &busy, TENANTS, points));
+        self.note(peak);
+        self.note(busy);
+        Ok(())
+    }
+
     /// Keeps a measurement and says it.
     fn note(&mut self, measurement: Measurement) {
         self.progress.say(&format!(
@@ -561,4 +592,18 @@ impl Bench {
 }
 
 /// One tenant with one webhook.
-const ONE: Shape = Shape { tenants: 1, fan_out: 1, sick: Vec::new(), receives: None };
+const ONE: Shape = Shape { tenants: 1, fan_out: 1, sick: Vec::new(), receives: None, schedule_ms: None };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_names_nothing_measures_everything_but_the_soak() {
+        let left_out: Vec<&Scenario> =
+            Scenario::value_variants().iter().filter(|scenario| !scenario.is_chosen(&[])).collect();
+        assert_eq!(left_out, [&Scenario::Soak]);
+        assert!(Scenario::Soak.is_chosen(&[Scenario::Batch, Scenario::Soak]));
+        assert!(!Scenario::Batch.is_chosen(&[Scenario::Soak]));
+    }
+}

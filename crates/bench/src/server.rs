@@ -38,6 +38,8 @@ pub(crate) struct Shape {
     pub(crate) sick: Vec<Behaviour>,
     /// Whether events come in as somebody else's webhooks; each tenant has one receiver then.
     pub(crate) receives: Option<Receives>,
+    /// The webhooks' own waits before retries, instead of their dialect's.
+    pub(crate) schedule_ms: Option<&'static [u64]>,
 }
 
 /// What becomes of a received webhook.
@@ -191,6 +193,11 @@ impl Server {
         self.nodes.iter().map(|node| process::cpu_seconds(node.child.pid())).sum()
     }
 
+    /// Of its first node.
+    pub(crate) fn pid(&self) -> Result<u32> {
+        Ok(self.nodes.first().context("there is a node")?.child.pid())
+    }
+
     /// Of all nodes together, without the database's.
     pub(crate) fn peak_memory_bytes(&self) -> Result<u64> {
         self.nodes.iter().map(|node| process::peak_memory_bytes(node.child.pid())).sum()
@@ -237,11 +244,14 @@ impl Server {
             for webhook in &webhooks {
                 let address = sink.webhooks().get(*webhook).context("the sink has too few webhooks")?;
                 let url = format!("http://{address}/hook");
-                let hook = json!({ "tenant_id": tenant.id, "url": url, "events": ["*"] });
+                let mut hook = json!({ "tenant_id": tenant.id, "url": url, "events": ["*"] });
+                if let Some(schedule_ms) = shape.schedule_ms {
+                    hook["retry"] = json!({ "schedule_ms": schedule_ms });
+                }
                 let hook: Hook = api.call("POST", "/v1/webhooks", ADMIN_KEY, &hook).await?;
                 expectations.push(Expectation { secret: Secret::Standard(hook.secret), behaviour });
             }
-            let well = behaviour == Behaviour::Receives;
+            let well = behaviour.receives_all();
             tenants.push(Tenant { key: key.key, inlet: None, webhooks, well });
         }
         sink.expect(&expectations).await?;

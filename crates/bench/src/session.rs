@@ -14,6 +14,7 @@ use crate::process;
 use crate::progress::Progress;
 use crate::server::{Deployment, Server, Shape, Store};
 use crate::sink::{Report, Sink, Window};
+use crate::soak::Watch;
 
 /// Undelivered events are given up as lost when nothing has arrived for this long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -175,11 +176,24 @@ impl<'a> Session<'a> {
 
     /// Loads the server, waits until everything accepted has arrived, and reports.
     pub(crate) async fn measure(&mut self, stretch: &Stretch) -> Result<Measurement> {
-        let measured = self.load(stretch).await;
+        Ok(self.measure_while(stretch, async { Ok(()) }).await?.0)
+    }
+
+    /// The same, and what `meanwhile` comes to, which runs in the measured time and may make it longer.
+    pub(crate) async fn measure_while<T>(
+        &mut self,
+        stretch: &Stretch,
+        meanwhile: impl Future<Output = Result<T>>,
+    ) -> Result<(Measurement, T)> {
+        let measured = self.load(stretch, meanwhile).await;
         measured.with_context(|| format!("while measuring {}\n{}", stretch.title, self.server.log_tail()))
     }
 
-    async fn load(&mut self, stretch: &Stretch) -> Result<Measurement> {
+    async fn load<T>(
+        &mut self,
+        stretch: &Stretch,
+        meanwhile: impl Future<Output = Result<T>>,
+    ) -> Result<(Measurement, T)> {
         let history = self.before.delivered;
         let plan =
             Plan { connections: stretch.connections, batch: stretch.batch, pace: stretch.pace, events_max: u64::MAX };
@@ -193,10 +207,19 @@ impl<'a> Session<'a> {
         self.sink.window(&window).await?;
         self.driver.window(&window);
         let first = self.sample()?;
-        self.progress.wait(&stretch.title, stretch.measured).await;
+        let waiting = async {
+            self.progress.wait(&stretch.title, stretch.measured).await;
+            Ok(())
+        };
+        let ((), found) = tokio::try_join!(waiting, meanwhile)?;
         let last = self.sample()?;
         self.settle(running).await?;
-        self.report(stretch, history, &first.until(&last)).await
+        Ok((self.report(stretch, history, &first.until(&last)).await?, found))
+    }
+
+    /// Follows the server from now on.
+    pub(crate) async fn watch(&self) -> Result<Watch> {
+        Watch::over(&self.server, self.sink).await
     }
 
     /// Publishes `events` in batches, without measuring.

@@ -6,6 +6,7 @@
 
 mod book;
 mod client;
+mod stumble;
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -21,12 +22,14 @@ use crate::process;
 use crate::wire::Connection;
 
 pub(crate) use book::{Behaviour, Expectation, Report, Secret, Window};
-pub(crate) use client::{Sink, delivered};
+pub(crate) use client::{Sink, delivered, interval};
+pub(crate) use stumble::{FAILS_ONE_IN, Interval};
 
 use book::{Book, Reply};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 const FAILED: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n";
+const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
 const MALFORMED: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
 
 /// Where the sink listens: its first line of output.
@@ -87,7 +90,9 @@ async fn receive(stream: TcpStream, webhook: usize, book: Rc<RefCell<Book>>) -> 
         match reply {
             Reply::Ok => connection.write(OK).await?,
             Reply::Failed => connection.write(FAILED).await?,
+            Reply::Unavailable => connection.write(UNAVAILABLE).await?,
             Reply::Malformed => connection.write(MALFORMED).await?,
+            Reply::Reset => return connection.reset(),
             Reply::Never => return connection.closed_by_peer().await,
         }
     }

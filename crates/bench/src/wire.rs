@@ -136,6 +136,11 @@ impl Connection {
         Ok(body)
     }
 
+    /// Ends the connection at once and without a word (RST): whoever wrote last learns that it was in vain.
+    pub(crate) fn reset(self) -> io::Result<()> {
+        self.stream.set_zero_linger()
+    }
+
     fn discard(&mut self) {
         self.buffer.advance(self.taken);
         self.taken = 0;

@@ -7,6 +7,8 @@ use crate::latency::Summary;
 use crate::machine::Machine;
 use crate::scenario::{Ceilings, Comparison};
 use crate::server::Store;
+use crate::soak::Soak;
+use crate::soak::trend::{Bound, Held, Trend};
 
 fn measurement(title: &str) -> Measurement {
     Measurement {
@@ -71,6 +73,7 @@ fn results(measurements: Vec<Measurement>) -> Results {
         pending: None,
         reads: None,
         gateway: None,
+        soak: None,
         broken_off: Vec::new(),
     }
 }
@@ -193,6 +196,43 @@ fn a_refused_call_that_reaches_the_database_and_a_wrong_answer_make_the_run_unso
         assert!(!results.sound());
         assert!(document(&results).contains(&format!("**This run failed:** {why}")), "{}", document(&results));
     }
+}
+
+fn soak(flat: bool, seconds: f64) -> Soak {
+    let trend = Trend {
+        what: "resident memory",
+        unit: "MB",
+        early: 130.0,
+        late: 149.5,
+        per_hour: -7.25,
+        bound: Bound::AtMost(1.1),
+        flat,
+    };
+    let held = Held { what: "deliveries lost", bound: "0".to_owned(), measured: "0".to_owned(), held: true };
+    Soak {
+        peak_per_second: 8_847.0,
+        rate: 6_193.0,
+        seconds,
+        webhooks: 50,
+        failed: 557_000,
+        requests: 11_147_400,
+        trends: vec![trend],
+        held: vec![held],
+        points: vec![],
+    }
+}
+
+#[test]
+fn what_is_not_flat_is_said_and_does_not_fail_the_run() {
+    let with = |soak| Results { soak: Some(soak), ..results(vec![]) };
+    let told = document(&with(soak(false, 1_800.4)));
+    assert!(told.contains("### Soak: 30 minutes at 70 % of peak, 5 % of requests fail"), "{told}");
+    assert!(told.contains("| resident memory | 130 MB | 150 MB | 115 % | −7.25 MB | ≤ 110 % | **no** |"), "{told}");
+    assert!(told.contains("| deliveries lost | 0 | 0 | yes |"), "{told}");
+    assert!(told.contains("557,000 of 11,147,400 requests (5.0 %)"), "{told}");
+    assert!(!told.contains("Too short"), "{told}");
+    assert!(with(soak(false, 1_800.4)).sound());
+    assert!(text(&with(soak(true, 60.0))).contains("**Too short for a verdict"));
 }
 
 #[test]

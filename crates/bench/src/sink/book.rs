@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::stumble::Stumbles;
 use crate::latency::{Latencies, Summary};
 use crate::ledger::{Ledger, SEQUENCE_MAX};
 use crate::payload::Stamp;
@@ -20,6 +21,15 @@ pub(crate) enum Behaviour {
     Hangs,
     /// Answers 500.
     Fails,
+    /// Fails one request in twenty, by 500, by 503 or by a reset connection, and receives what comes again.
+    Stumbles,
+}
+
+impl Behaviour {
+    /// Whether everything sent to it is to arrive.
+    pub(crate) fn receives_all(self) -> bool {
+        matches!(self, Behaviour::Receives | Behaviour::Stumbles)
+    }
 }
 
 /// What a webhook's deliveries are signed with, and how.
@@ -56,7 +66,7 @@ pub(crate) struct Report {
     pub(crate) verified: u64,
     pub(crate) bad_signatures: u64,
     pub(crate) malformed: u64,
-    /// Requests to webhooks that hang or fail.
+    /// Requests to webhooks that hang or fail, and those that failed of webhooks that stumble.
     pub(crate) turned_away: u64,
     /// Scheduled send → arrival, of the events in the window.
     pub(crate) latency: Summary,
@@ -67,7 +77,10 @@ pub(crate) struct Report {
 pub(super) enum Reply {
     Ok,
     Failed,
+    Unavailable,
     Malformed,
+    /// The connection is reset.
+    Reset,
     Never,
 }
 
@@ -89,6 +102,7 @@ pub(super) struct Book {
     webhooks: Vec<Webhook>,
     window: Window,
     latencies: Latencies,
+    stumbles: Stumbles,
     totals: Report,
 }
 
@@ -98,6 +112,7 @@ impl Book {
             webhooks: (0..webhooks).map(|_| Webhook::default()).collect(),
             window: Window { from_ns: 0, until_ns: 0, verify_one_in: 1 },
             latencies: Latencies::new(),
+            stumbles: Stumbles::default(),
             totals: Report::default(),
         }
     }
@@ -106,7 +121,7 @@ impl Book {
     pub(super) fn take(&mut self, webhook: usize, request: &Request<'_>, now_ns: u64) -> Reply {
         let hook = &mut self.webhooks[webhook];
         let reply = match hook.behaviour {
-            Behaviour::Receives => Reply::Ok,
+            Behaviour::Receives | Behaviour::Stumbles => Reply::Ok,
             Behaviour::Hangs => Reply::Never,
             Behaviour::Fails => Reply::Failed,
         };
@@ -118,6 +133,14 @@ impl Book {
             self.totals.malformed += 1;
             return Reply::Malformed;
         };
+        let stumbles = hook.behaviour == Behaviour::Stumbles;
+        if stumbles && !hook.seen.has(stamp.sequence) {
+            let reply = self.stumbles.judge(webhook, stamp.sequence, now_ns);
+            if reply != Reply::Ok {
+                self.totals.turned_away += 1;
+                return reply;
+            }
+        }
         if stamp.sequence % self.window.verify_one_in == 0 {
             let good = hook.key.as_ref().is_some_and(|key| key.verifies(request, now_ns / 1_000_000_000));
             self.totals.verified += u64::from(good);
@@ -128,13 +151,17 @@ impl Book {
             return reply;
         }
         self.totals.delivered += 1;
+        let after_ns = now_ns.saturating_sub(stamp.scheduled_ns);
+        if stumbles {
+            self.stumbles.took(webhook, stamp.sequence, after_ns);
+        }
         if (self.window.from_ns..self.window.until_ns).contains(&stamp.scheduled_ns) {
-            self.latencies.record_ns(now_ns.saturating_sub(stamp.scheduled_ns));
+            self.latencies.record_ns(after_ns);
         }
         reply
     }
 
-    /// Serves the driver: `/expect`, `/window`, `/delivered`, `/report`, `/seen/{webhook}`.
+    /// Serves the driver: `/expect`, `/window`, `/delivered`, `/report`, `/interval`, `/seen/{webhook}`.
     pub(super) fn control(&mut self, request: &Request<'_>) -> Result<Vec<u8>> {
         match request.path {
             "/expect" => self.expect(serde_json::from_slice(request.body)?),
@@ -145,6 +172,7 @@ impl Book {
             }
             "/delivered" => Ok(self.totals.delivered.to_le_bytes().to_vec()),
             "/report" => Ok(serde_json::to_vec(&Report { latency: self.latencies.summary(), ..self.totals })?),
+            "/interval" => Ok(serde_json::to_vec(&self.stumbles.interval(self.totals.delivered))?),
             path => {
                 let webhook: usize = path.strip_prefix("/seen/").context("no such path")?.parse()?;
                 Ok(self.webhooks.get(webhook).context("no such webhook")?.seen.to_bytes())

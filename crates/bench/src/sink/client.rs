@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::{Addresses, Expectation, Report, Window};
+use super::{Addresses, Expectation, Interval, Report, Window};
 use crate::ledger::Ledger;
 use crate::process::Helper;
 use crate::wire::Connection;
@@ -67,7 +67,7 @@ impl Sink {
         Ok(Ledger::from_bytes(self.control.call_raw("GET", &format!("/seen/{webhook}"), "", b"").await?))
     }
 
-    /// A connection of its own for [`delivered`].
+    /// A connection of its own for [`delivered`] and [`interval`].
     pub(crate) async fn counter(&self) -> Result<Connection> {
         Ok(Connection::open(self.addresses.control).await?)
     }
@@ -77,4 +77,9 @@ impl Sink {
 pub(crate) async fn delivered(counter: &mut Connection) -> Result<u64> {
     let bytes = counter.call_raw("GET", "/delivered", "", b"").await?;
     Ok(u64::from_le_bytes(bytes.try_into().context("the sink's count is not eight bytes")?))
+}
+
+/// What came to stumbling webhooks since this was asked last.
+pub(crate) async fn interval(counter: &mut Connection) -> Result<Interval> {
+    counter.call("GET", "/interval", "", &json!(null)).await
 }

@@ -10,6 +10,10 @@ const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// Posts a delivery that was due `age_ms` ago and signed with `secret`; the status it was answered.
 async fn post(connection: &mut Connection, secret: &str, sequence: u64, age_ms: u64) -> u16 {
+    try_post(connection, secret, sequence, age_ms).await.unwrap()
+}
+
+async fn try_post(connection: &mut Connection, secret: &str, sequence: u64, age_ms: u64) -> io::Result<u16> {
     let now_ns = clock::now_ns();
     let mut delivery = Delivery::new();
     let body = delivery.stamped(Stamp { sequence, scheduled_ns: now_ns - age_ms * 1_000_000 });
@@ -20,8 +24,8 @@ async fn post(connection: &mut Connection, secret: &str, sequence: u64, age_ms: 
          Webhook-Signature: {signature}\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    connection.write(&[head.as_bytes(), body].concat()).await.unwrap();
-    connection.answer().await.unwrap().status
+    connection.write(&[head.as_bytes(), body].concat()).await?;
+    Ok(connection.answer().await?.status)
 }
 
 async fn sink(behaviours: &[Behaviour]) -> Sink {
@@ -87,6 +91,39 @@ async fn a_webhook_that_fails_answers_500_and_counts_nothing_as_delivered() {
             }
             assert!(!unanswered.is_finished());
             assert_eq!(sink.report().await.unwrap().delivered, 0);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_webhook_that_stumbles_fails_some_each_in_its_way_and_takes_them_all_in_the_end() {
+    LocalSet::new()
+        .run_until(async {
+            let mut sink = sink(&[Behaviour::Stumbles]).await;
+            let address = sink.webhooks()[0];
+            let mut connection = Connection::open(address).await.unwrap();
+            let (mut failed, mut reset) = (0, 0);
+            for sequence in 0..400 {
+                loop {
+                    match try_post(&mut connection, SECRET, sequence, 0).await {
+                        Ok(200) => break,
+                        Ok(status) => assert!([500, 503].contains(&status), "{status}"),
+                        Err(error) => {
+                            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+                            connection = Connection::open(address).await.unwrap();
+                            reset += 1;
+                        }
+                    }
+                    failed += 1;
+                }
+            }
+            assert!(post(&mut connection, SECRET, 0, 0).await == 200, "what was taken is never failed again");
+            let report = sink.report().await.unwrap();
+            assert_eq!((report.delivered, report.duplicates, report.turned_away), (400, 1, failed));
+            assert!(reset > 0 && failed > reset, "{reset} of {failed}");
+            let interval = interval(&mut sink.counter().await.unwrap()).await.unwrap();
+            assert_eq!((interval.failed, interval.delivered), (failed, 400));
+            assert_eq!(interval.first.count + interval.retried.count, 400);
         })
         .await;
 }

@@ -25,7 +25,7 @@ async fn names_that_cannot_be_resolved_for_a_while_cost_time_and_only_their_own(
     let stage = Stage::of(server.deployment.clone(), &server.api, receiver).await;
     let others = Receiver::start().await;
     server.api.webhook(&stage.tenant, &others.url("/hook"), json!({ "events": ["load.other"] })).await;
-    let load = stage.enduring_load(&server.api, 3, &mut chance);
+    let load = stage.enduring_load(&server.api, 1, &mut chance);
     stage.accepts(100, SOON).await;
     let mut recovery = Duration::ZERO;
     for trouble in [Names::Fail, Names::Missing, Names::Silent] {

@@ -161,7 +161,9 @@ impl Breaker {
 
     /// The clock was set back: it stays open no longer than it would have from here.
     pub(crate) fn set_back(&mut self, now: UnixMs) {
-        let longest = now + limits::BREAKER_OPEN_MAX + limits::BREAKER_FOLLOW_MARGIN;
+        // For how long another node opened it is not known here.
+        let followed = limits::BREAKER_OPEN_MAX + limits::BREAKER_FOLLOW_MARGIN;
+        let longest = now + if self.followed { followed } else { self.open_for };
         self.open_until = self.open_until.map(|until| until.min(longest));
     }
 
@@ -247,6 +249,21 @@ mod tests {
         let own = first.open_until().unwrap();
         first.noticed(Some(own + Duration::from_secs(1)));
         assert_eq!(first.open_until(), Some(own), "it probes before the other");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_a_breaker_open_for_as_long_as_it_had_opened() {
+        let mut breaker = Breaker::default();
+        (0..limits::BREAKER_FAILURES).for_each(|_| breaker.ended(false, START));
+        let earlier = START - Duration::from_secs(3600);
+        breaker.set_back(earlier);
+        assert_eq!(breaker.open_until(), Some(earlier + limits::BREAKER_OPEN_MIN));
+
+        let mut follower = Breaker::default();
+        follower.noticed(Some(START));
+        follower.set_back(earlier);
+        let longest = limits::BREAKER_OPEN_MAX + limits::BREAKER_FOLLOW_MARGIN;
+        assert_eq!(follower.open_until(), Some(earlier + longest), "only the other node knows");
     }
 
     #[test]

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use postrider_core::limits;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::harness::{
-    Api, Chance, Deployment, Ledger, Load, Receiver, Request, Server, arrivals, serial, shared_machine, until,
+    Api, Chance, Deployment, Ledger, Load, Receiver, Request, SOON, Server, Toll, arrivals, serial, shared_machine,
+    until,
 };
+use crate::nodes::{assert_publishers_order, duplicates};
 
 pub(crate) const TYPES: [&str; 3] = ["load.free", "load.strict", "load.keyed"];
 
@@ -31,7 +34,11 @@ impl Stage {
 
     /// On a deployment that runs; `api` has its admin key.
     pub(crate) async fn on(deployment: Deployment, api: &Api) -> Stage {
-        let receiver = Receiver::start().await;
+        Stage::of(deployment, api, Receiver::start().await).await
+    }
+
+    /// As [`Stage::on`], with a receiver that is there already.
+    pub(crate) async fn of(deployment: Deployment, api: &Api, receiver: Receiver) -> Stage {
         let tenant = api.tenant("Load").await;
         let key = api.key(&tenant, "owner").await;
         for (event_type, ordering) in TYPES.into_iter().zip(["none", "strict", "by_key"]) {
@@ -56,6 +63,72 @@ impl Stage {
         })
         .await;
         load
+    }
+
+    /// Publishers that go on whatever they are told.
+    pub(crate) fn enduring_load(&self, api: &Api, publishers: u64, chance: &mut Chance) -> Load {
+        Load::enduring(&api.as_key(&self.key), &TYPES, publishers, &self.ledger, Chance::from(chance.next()))
+    }
+
+    /// Waits until this many more events are accepted.
+    pub(crate) async fn accepts(&self, events: u64, within: Duration) {
+        let enough = self.ledger.count() + events;
+        let accepted = async || (self.ledger.count() >= enough).then_some(());
+        until("events are accepted", within, accepted).await;
+    }
+
+    /// Waits until this many more requests are refused.
+    pub(crate) async fn refuses(&self, requests: u64) {
+        let enough = self.ledger.refused() + requests;
+        until("events are refused", SOON, async || (self.ledger.refused() >= enough).then_some(())).await;
+    }
+
+    fn arrived(&self) -> usize {
+        TYPES.iter().map(|event_type| self.receiver.count(&format!("/{event_type}"))).sum()
+    }
+
+    /// How long it takes, while the load goes on, until events are accepted and sent.
+    pub(crate) async fn recovers(&self) -> Duration {
+        let began = Instant::now();
+        self.accepts(20, SOON).await;
+        let enough = self.arrived() + 20;
+        until("events are sent", SOON, async || (self.arrived() >= enough).then_some(())).await;
+        began.elapsed()
+    }
+
+    /// Nothing is lost, everything stands in history, and order was kept; not more than `repeated_max` was sent twice,
+    /// by the kinds of webhooks. Prints what the fault came to.
+    pub(crate) async fn assert_kept(
+        &self,
+        fault: &str,
+        api: &Api,
+        repeated_max: [usize; 3],
+        recovery: Option<Duration>,
+    ) {
+        api.drained(&self.tenant, Duration::from_secs(120)).await;
+        let requests = TYPES.map(|event_type| self.requests(event_type));
+        let lost: Vec<Vec<u64>> = TYPES.iter().zip(&requests).map(|(it, came)| self.ledger.lost(it, came)).collect();
+        let twice = requests.each_ref().map(|requests| duplicates(requests));
+        let toll = Toll {
+            fault,
+            accepted: self.ledger.count(),
+            lost: lost.iter().map(Vec::len).sum(),
+            refused: self.ledger.refused(),
+            sent: requests.iter().map(Vec::len).sum(),
+            twice: twice.iter().sum(),
+            strict_twice: twice[1],
+            recovery,
+        };
+        println!("{toll}");
+        assert!(lost.iter().all(Vec::is_empty), "accepted and never arrived: {lost:?}");
+        assert!(
+            twice.iter().zip(repeated_max).all(|(count, most)| *count <= most),
+            "sent twice: {twice:?}, {repeated_max:?} are allowed"
+        );
+        assert_in_order(&requests[1], |_| String::new());
+        assert_publishers_order(&requests[1]);
+        assert_in_order(&requests[2], |request| (serial(request) % 8).to_string());
+        assert_history_tells_what_arrived(self, api).await;
     }
 }
 

@@ -7,12 +7,11 @@ use futures_util::future::join_all;
 use private_postgres::Stop;
 use serde_json::json;
 
-use crate::crashes::{Stage, TYPES, assert_history_tells_what_arrived, assert_in_order};
+use crate::crashes::{Stage, TYPES};
 use crate::harness::{
-    Chance, Database, Deployment, Load, Nodes, Proxy, Receiver, SOON, own_server, quiet_machine, serial,
-    shared_machine, until,
+    Chance, Database, Deployment, Load, Nodes, Proxy, Receiver, SOON, own_server, quiet_machine, shared_machine,
 };
-use crate::nodes::{REPEATED_MAX, assert_publishers_order, duplicates, story_span};
+use crate::nodes::{REPEATED_MAX, story_span};
 
 const NODES: usize = 2;
 
@@ -36,37 +35,13 @@ impl Scene {
         Scene { nodes, stage, loads }
     }
 
-    /// Waits until this many more events are accepted.
-    async fn accepts(&self, events: u64, within: Duration) {
-        let enough = self.stage.ledger.count() + events;
-        let accepted = async || (self.stage.ledger.count() >= enough).then_some(());
-        until("events are accepted", within, accepted).await;
-    }
-
-    /// Waits until a publisher is refused.
-    async fn refuses(&self) {
-        let before = self.stage.ledger.refused();
-        until("events are refused", SOON, async || (self.stage.ledger.refused() > before).then_some(())).await;
-    }
-
     /// Ends the load; everything accepted has arrived, in order, and not much of it twice after so many troubles.
-    async fn ends_well(mut self, troubles: usize) {
+    /// Prints what came of `fault`.
+    async fn ends_well(mut self, fault: &str, troubles: usize, recovery: Option<Duration>) {
         join_all(std::mem::take(&mut self.loads).into_iter().map(Load::ended)).await;
         self.nodes.assert_run();
-        self.nodes.api(0).drained(&self.stage.tenant, Duration::from_secs(120)).await;
-        for (event_type, each) in TYPES.into_iter().zip([REPEATED_MAX * NODES, 1, 8]) {
-            let requests = self.stage.requests(event_type);
-            self.stage.ledger.assert_all_arrived(event_type, &requests);
-            let repeated = duplicates(&requests);
-            println!("{event_type}: {} requests, {repeated} duplicates after {troubles} troubles", requests.len());
-            assert!(repeated <= each * troubles, "{event_type}: {repeated} duplicates after {troubles} troubles");
-        }
-        let strict = self.stage.requests("load.strict");
-        assert_in_order(&strict, |_| String::new());
-        assert_publishers_order(&strict);
-        assert_in_order(&self.stage.requests("load.keyed"), |request| (serial(request) % 8).to_string());
-        assert_history_tells_what_arrived(&self.stage, self.nodes.api(1)).await;
-        println!("{} events accepted, {} requests refused", self.stage.ledger.count(), self.stage.ledger.refused());
+        let repeated_max = [REPEATED_MAX * NODES, 1, 8].map(|each| each * troubles);
+        self.stage.assert_kept(fault, self.nodes.api(1), repeated_max, recovery).await;
     }
 }
 
@@ -79,10 +54,10 @@ async fn a_database_that_crashes_under_load_is_answered_with_503_and_nothing_is_
     let mut scene = Scene::set(Deployment::on_postgres(Database::at(&server.url())), &mut chance).await;
     let crashes = 3;
     for crash in 0..crashes {
-        scene.accepts(1 + chance.below(400), SOON).await;
+        scene.stage.accepts(1 + chance.below(400), SOON).await;
         server.stop(Stop::Immediate).unwrap();
         if crash > 0 {
-            scene.refuses().await;
+            scene.stage.refuses(1).await;
             scene.nodes.assert_run();
             let ready = scene.nodes.api(0).get("/readyz").await;
             assert_eq!(ready.status, 503, "not ready without its database: {}", ready.text);
@@ -90,8 +65,8 @@ async fn a_database_that_crashes_under_load_is_answered_with_503_and_nothing_is_
         }
         server.start_again().unwrap();
     }
-    scene.accepts(100, SOON).await;
-    scene.ends_well(crashes).await;
+    let recovery = scene.stage.recovers().await;
+    scene.ends_well("PostgreSQL crashes", crashes, Some(recovery)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -106,17 +81,18 @@ async fn a_database_that_cannot_be_reached_for_some_time_is_answered_with_503_an
     let mut scene = Scene::set(deployment, &mut chance).await;
     let away = story_span(Duration::from_secs(120)) / 10;
     let ways: [fn(&Proxy); 2] = [Proxy::black_hole, Proxy::refuse];
+    let mut recovery = Duration::ZERO;
     for go_away in ways {
-        scene.accepts(200, SOON).await;
+        scene.stage.accepts(200, SOON).await;
         go_away(&proxy);
-        scene.refuses().await;
+        scene.stage.refuses(1).await;
         // Longer than the nodes keep what is their own; the story is about that.
         tokio::time::sleep(away).await;
         scene.nodes.assert_run();
         proxy.let_through();
-        scene.accepts(200, SOON).await;
+        recovery = recovery.max(scene.stage.recovers().await);
     }
-    scene.ends_well(ways.len()).await;
+    scene.ends_well("PostgreSQL cannot be reached", ways.len(), Some(recovery)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -136,8 +112,8 @@ async fn connections_cut_at_random_leave_nothing_pending_for_ever() {
         tokio::time::sleep(Duration::from_millis(20 + chance.below(300))).await;
     }
     assert!(cuts > 20, "only {cuts} connections were cut");
-    scene.accepts(50, SOON).await;
-    scene.ends_well(cuts).await;
+    let recovery = scene.stage.recovers().await;
+    scene.ends_well(&format!("{cuts} connections cut"), cuts, Some(recovery)).await;
 }
 
 /// What a newer version would have done to the schema before the last old node is gone: added things.
@@ -161,10 +137,10 @@ async fn nodes_go_on_under_load_when_a_newer_version_expands_the_schema_and_refu
     let _machine = shared_machine().await;
     let mut chance = Chance::new("two schemas");
     let mut scene = Scene::set(Deployment::on_postgres(Database::new()), &mut chance).await;
-    scene.accepts(200, SOON).await;
+    scene.stage.accepts(200, SOON).await;
     let client = scene.stage.deployment.database().unwrap().connect().await;
     client.batch_execute(EXPANDED).await.unwrap();
-    scene.accepts(200, SOON).await;
+    scene.stage.accepts(200, SOON).await;
     assert_eq!(scene.stage.ledger.refused(), 0, "the migration was felt");
     // An old node that comes back in the middle of the upgrade.
     let (load, late) = (scene.loads.pop().unwrap(), NODES - 1);
@@ -173,7 +149,7 @@ async fn nodes_go_on_under_load_when_a_newer_version_expands_the_schema_and_refu
     scene.nodes.start_again(late).await;
     let api = scene.nodes.api(late).as_key(&scene.stage.key);
     scene.loads.push(Load::enduring(&api, &TYPES, 2, &scene.stage.ledger, Chance::from(chance.next())));
-    scene.accepts(200, SOON).await;
+    scene.stage.accepts(200, SOON).await;
 
     client.batch_execute(CONTRACTED).await.unwrap();
     let refused = scene.stage.deployment.node(7).with("POSTRIDER_LISTEN", "127.0.0.1:0").command(&["serve"]).output();
@@ -181,7 +157,7 @@ async fn nodes_go_on_under_load_when_a_newer_version_expands_the_schema_and_refu
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success());
     assert!(said.contains("newer Postrider") && !said.contains("panicked"), "unclear: {said}");
-    scene.ends_well(1).await;
+    scene.ends_well("a newer schema", 1, None).await;
 }
 
 /// Another build of Postrider, such as the former release: where it is named, the two run side by side.
@@ -202,11 +178,11 @@ async fn nodes_of_another_build_go_on_under_load_while_this_one_migrates_and_joi
     let mut chance = Chance::new("migration under load");
     let [this, other] = builds();
     let mut scene = Scene::set(Deployment::on_postgres(Database::new()).with_binary(&other), &mut chance).await;
-    scene.accepts(200, SOON).await;
+    scene.stage.accepts(200, SOON).await;
     let migrated = scene.stage.deployment.clone().with_binary(&this).node(7).command(&["migrate"]).output();
     let migrated = tokio::time::timeout(SOON, migrated).await.expect("it ends").unwrap();
     assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
-    scene.accepts(200, SOON).await;
+    scene.stage.accepts(200, SOON).await;
     assert_eq!(scene.stage.ledger.refused(), 0, "the migration was felt");
     // One of them is replaced, and ends as nodes do.
     let (load, replaced) = (scene.loads.pop().unwrap(), NODES - 1);
@@ -217,8 +193,8 @@ async fn nodes_of_another_build_go_on_under_load_while_this_one_migrates_and_joi
     scene.nodes.start_as(replaced, &this).await;
     let api = scene.nodes.api(replaced).as_key(&scene.stage.key);
     scene.loads.push(Load::enduring(&api, &TYPES, 2, &scene.stage.ledger, Chance::from(chance.next())));
-    scene.accepts(200, SOON).await;
-    scene.ends_well(0).await;
+    scene.stage.accepts(200, SOON).await;
+    scene.ends_well("a migration by another build", 0, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,8 @@
 mod api;
 mod database;
 mod load;
+mod machine;
+mod name_server;
 mod nodes;
 mod proxy;
 mod raw;
@@ -17,7 +19,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 pub(crate) use api::Api;
 pub(crate) use database::{Database, own_server};
-pub(crate) use load::{Chance, Ledger, Load, arrivals, publisher, serial};
+pub(crate) use load::{Chance, Ledger, Load, Toll, arrivals, publisher, serial};
+pub(crate) use machine::Machine;
+pub(crate) use name_server::{NameServer, Names};
 pub(crate) use nodes::Nodes;
 pub(crate) use proxy::Proxy;
 pub(crate) use raw::RawReceiver;

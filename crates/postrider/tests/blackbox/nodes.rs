@@ -369,19 +369,8 @@ async fn a_node_paused_under_load_and_resumed_sends_nothing_of_what_was_taken_ov
     let load = Load::enduring(&api, &TYPES, 4, &stage.ledger, Chance::from(chance.next()));
     until("it accepts again", SOON, async || (stage.ledger.count() >= enough).then_some(())).await;
     load.ended().await;
-    nodes.api(1).drained(&stage.tenant, Duration::from_secs(90)).await;
     nodes.assert_run();
-
-    for (event_type, repeated_max) in TYPES.into_iter().zip([REPEATED_MAX, 1, 8]) {
-        let requests = stage.requests(event_type);
-        stage.ledger.assert_all_arrived(event_type, &requests);
-        let repeated = duplicates(&requests);
-        println!("{event_type}: {} requests, {repeated} duplicates", requests.len());
-        assert!(repeated <= repeated_max, "{event_type}: {repeated} duplicates, the bound is {repeated_max}");
-    }
-    assert_in_order(&stage.requests("load.strict"), |_| String::new());
-    assert_in_order(&stage.requests("load.keyed"), |request| (serial(request) % 8).to_string());
-    assert_history_tells_what_arrived(&stage, nodes.api(1)).await;
+    stage.assert_kept("a node stopped", nodes.api(1), [REPEATED_MAX, 1, 8], None).await;
 }
 
 // ---- changes behind each other's back ----------------------------------------------------------------------------------

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::crashes::{Stage, TYPES, assert_in_order};
-use crate::harness::{Chance, Deployment, Receiver, Reply, SOON, arrivals, serial, shared_machine, until};
+use crate::crashes::Stage;
+use crate::harness::{Chance, Deployment, Receiver, Reply, SOON, shared_machine, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_under_load_exits_0_and_neither_loses_nor_repeats_anything() {
@@ -22,20 +22,7 @@ async fn sigterm_under_load_exits_0_and_neither_loses_nor_repeats_anything() {
         stage.receiver.next_life();
         server = stage.deployment.start().await;
     }
-    server.api.drained(&stage.tenant, Duration::from_secs(90)).await;
-
-    for event_type in TYPES {
-        let requests = stage.requests(event_type);
-        stage.ledger.assert_all_arrived(event_type, &requests);
-        let mut times = std::collections::HashMap::new();
-        for ((event, _), count) in arrivals(&requests) {
-            *times.entry(event).or_insert(0) += count;
-        }
-        let twice: Vec<_> = times.iter().filter(|(_, count)| **count > 1).collect();
-        assert!(twice.is_empty(), "{event_type}: a graceful restart repeated {twice:?}");
-    }
-    assert_in_order(&stage.requests("load.strict"), |_| String::new());
-    assert_in_order(&stage.requests("load.keyed"), |request| (serial(request) % 8).to_string());
+    stage.assert_kept("SIGTERM, 10 times", &server.api, [0; 3], None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,7 @@
 //! Publishers that write down what was answered, and the reckoning afterwards.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -81,18 +82,44 @@ impl Ledger {
         self.count.fetch_add(serials.len() as u64, Relaxed);
     }
 
+    /// Serial numbers of events of this type that were answered 2xx and are not among `requests`.
+    pub(crate) fn lost(&self, event_type: &str, requests: &[Request]) -> Vec<u64> {
+        let arrived: std::collections::HashSet<u64> = requests.iter().map(serial).collect();
+        self.answered(event_type).into_iter().filter(|serial| !arrived.contains(serial)).collect()
+    }
+
     /// Fails unless every event of this type that was answered 2xx is among `requests`.
     #[track_caller]
     pub(crate) fn assert_all_arrived(&self, event_type: &str, requests: &[Request]) {
-        let arrived: std::collections::HashSet<u64> = requests.iter().map(serial).collect();
-        let answered = self.answered(event_type);
-        let lost: Vec<u64> = answered.iter().copied().filter(|serial| !arrived.contains(serial)).collect();
-        assert!(
-            lost.is_empty(),
-            "{} of {} accepted {event_type} events never arrived: {lost:?}",
-            lost.len(),
-            answered.len()
-        );
+        let lost = self.lost(event_type, requests);
+        let accepted = self.answered(event_type).len();
+        assert!(lost.is_empty(), "{} of {accepted} accepted {event_type} events never arrived: {lost:?}", lost.len());
+    }
+}
+
+/// What a fault came to, in one line that docs/guarantees.md quotes.
+#[derive(Debug)]
+pub(crate) struct Toll<'a> {
+    pub(crate) fault: &'a str,
+    /// Events answered 2xx, and of these those that never arrived.
+    pub(crate) accepted: u64,
+    pub(crate) lost: usize,
+    /// Requests answered 503.
+    pub(crate) refused: u64,
+    /// Requests that receivers got, and of these those that came again, to all webhooks and to strict ones.
+    pub(crate) sent: usize,
+    pub(crate) twice: usize,
+    pub(crate) strict_twice: usize,
+    /// From the end of the fault until all went on.
+    pub(crate) recovery: Option<Duration>,
+}
+
+impl fmt::Display for Toll<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} events accepted, {} requests refused, ", self.fault, self.accepted, self.refused)?;
+        write!(f, "{} lost; {} of {} requests sent twice ", self.lost, self.twice, self.sent)?;
+        write!(f, "(strict: {})", self.strict_twice)?;
+        self.recovery.map_or(Ok(()), |span| write!(f, "; recovered in {:.1} s", span.as_secs_f64()))
     }
 }
 
@@ -132,6 +159,13 @@ impl Load {
     /// As [`Load::start`], but goes on after a 503, which must say when to come back; a missing answer is a failure.
     pub(crate) fn enduring(api: &Api, types: &[&str], publishers: u64, ledger: &Arc<Ledger>, chance: Chance) -> Load {
         Load::with(api, types, publishers, ledger, chance, Refused::GoOn)
+    }
+
+    /// As [`Load::enduring`], but each publisher sends one request and no more.
+    pub(crate) fn at_once(api: &Api, types: &[&str], publishers: u64, ledger: &Arc<Ledger>, chance: Chance) -> Load {
+        let load = Load::enduring(api, types, publishers, ledger, chance);
+        load.stop.store(true, Relaxed);
+        load
     }
 
     fn with(
@@ -174,7 +208,7 @@ struct Publisher {
 
 impl Publisher {
     async fn run(mut self, stop: Arc<AtomicBool>) {
-        while !stop.load(Relaxed) {
+        loop {
             let size = if self.chance.below(2) == 0 { 1 } else { 1 + self.chance.below(10) };
             let event_type = &self.types[usize::try_from(self.chance.below(self.types.len() as u64)).unwrap()];
             let first = self.ledger.serial.fetch_add(size, Relaxed);
@@ -192,6 +226,9 @@ impl Publisher {
                 (Some(answer), _) => panic!("unexpected answer {}: {}", answer.status, answer.text),
                 (None, Refused::GiveUp) => return,
                 (None, Refused::GoOn) => panic!("a living server gave no answer"),
+            }
+            if stop.load(Relaxed) {
+                return;
             }
         }
     }

@@ -147,6 +147,12 @@ impl Receiver {
         format!("{}{path}", self.origin)
     }
 
+    /// From now on URLs have this name instead of the address that it stands for.
+    pub(crate) fn named(mut self, name: &str) -> Receiver {
+        self.origin = self.origin.replace("127.0.0.1", name);
+        self
+    }
+
     /// The next replies on `path`, one request each; afterwards the standing one again.
     pub(crate) fn script(&self, path: &str, replies: impl IntoIterator<Item = Reply>) {
         self.state.lock().unwrap().scripts.entry(path.to_owned()).or_default().extend(replies);

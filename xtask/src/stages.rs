@@ -175,9 +175,10 @@ fn blackbox_embedded(run: &mut Run) -> Result<Counts> {
 }
 
 /// Stories that are the embedded store's alone, with the reason.
-const EMBEDDED_ONLY: [(&str, &str); 4] = [
+const EMBEDDED_ONLY: [(&str, &str); 5] = [
     ("disks::", "spoils the disk under the embedded store; PostgreSQL's is its own"),
     ("full_disk::", "fills the disk of the embedded store; PostgreSQL's is its operator's to watch"),
+    ("resources::", "takes file descriptors and memory from the process, which has them in the same way on both"),
     ("restarts::a_second_process_on_the_same_data", "any number of processes may share PostgreSQL"),
     ("secrets::generated_keys_are_files", "nodes must share their master key, so none is generated"),
 ];

@@ -68,7 +68,10 @@ impl From<rusqlite::Error> for Error {
         let failure = error.sqlite_error();
         match failure.map(|failure| (failure.code, failure.extended_code)) {
             Some((ErrorCode::DiskFull, _) | (_, IOERR_SHMSIZE)) => Error::Full,
-            Some((ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _)) => Error::Unavailable(error.to_string()),
+            // The disk may take it the next time; nothing of this time is answered for.
+            Some((ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::SystemIoFailure, _)) => {
+                Error::Unavailable(error.to_string())
+            }
             _ => Error::Other(anyhow::Error::new(error).context("the store failed")),
         }
     }

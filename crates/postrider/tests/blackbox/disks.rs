@@ -78,7 +78,6 @@ async fn a_disk_that_hangs_has_what_is_too_much_refused() {
 const UNRECORDED: [usize; 3] = [limits::LANE_IN_FLIGHT_MAX + limits::UNRECORDED_MAX, 1, 8];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "an input/output error is answered with 500 so far: `From<rusqlite::Error>` in store/sqlite.rs"]
 async fn a_disk_that_fails_has_events_refused_and_loses_none_that_were_accepted() {
     let _machine = shared_machine().await;
     let mut chance = Chance::new("failing disk");

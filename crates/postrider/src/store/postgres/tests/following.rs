@@ -94,6 +94,6 @@ async fn the_turn_of_a_node_that_died_in_it_is_over_and_its_change_does_not_come
     let held = "SELECT holder FROM configuration_state";
     assert_eq!(sql.query_one(held, &[]).await.unwrap().get::<_, Option<i32>>(0), Some(two.session()));
 
-    // Nobody knows yet that it is dead: its turn ends, and a change waits for that instead of being refused.
-    one.lock_configuration().await.expect("a dead node's turn was waited for, a living one's is not");
+    // Nobody knows yet that a node is dead: its turn ends, and whoever wants it waits for that instead of being refused.
+    one.lock_configuration().await.expect("the turn ends while it is waited for");
 }

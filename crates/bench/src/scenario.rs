@@ -55,7 +55,7 @@ pub(crate) enum Scenario {
     Hanging,
     /// The same with one that never answers and one that answers 500
     HangingAndFailing,
-    /// Requests of 100 events each
+    /// Requests of 100 events each, delivered and not
     Batch,
     /// The peak on an empty store and again after a million events
     History,
@@ -240,7 +240,11 @@ impl Bench {
             Scenario::HangingAndFailing => {
                 self.beside(&[Behaviour::Hangs, Behaviour::Fails], "1 of 50 hangs, 1 fails", sink).await
             }
-            Scenario::Batch => self.peak_alone("batches of 100, peak", ONE.clone(), BATCH, sink).await,
+            Scenario::Batch => {
+                self.peak_alone("batches of 100, peak", ONE.clone(), BATCH, sink).await?;
+                let unwanted = Shape { fan_out: 0, ..ONE };
+                self.peak_alone("batches of 100 that no webhook wants, peak", unwanted, BATCH, sink).await
+            }
             Scenario::History => self.history(sink).await,
             Scenario::Reads => self.reads(sink).await,
             Scenario::Receive => self.receive(sink).await,
@@ -498,7 +502,7 @@ impl Bench {
     }
 
     fn at_peak(&self, title: &str, shape: &Shape, batch: usize, seconds: u64) -> Stretch {
-        let outstanding_max = self.settings.outstanding * shape.fan_out as u64;
+        let outstanding_max = self.settings.outstanding * shape.fan_out.max(1) as u64;
         self.stretch(title, Pace::Closed { outstanding_max }, batch, VERIFY_AT_PEAK, seconds)
     }
 

@@ -127,7 +127,7 @@ impl Sequence {
     }
 
     /// The millisecond in which `number` was handed out (or the one it borrowed from).
-    pub fn time(number: i64) -> UnixMs {
+    pub const fn time(number: i64) -> UnixMs {
         UnixMs((number >> COUNTER_BITS) + SEQUENCE_EPOCH_MS)
     }
 }

@@ -39,8 +39,12 @@ pub(crate) struct Settle {
     pub(crate) refused: bool,
 }
 
-/// How long outcomes wait for company. Nobody waits for them but ordered lanes.
-const LINGER: Duration = Duration::from_millis(8);
+/// How long outcomes wait for company: [`LINGER`], and [`LINGER_EACH`] for each that came together the last time, at most
+/// [`LINGER_MAX`]. Nobody waits for them but ordered lanes. One that comes alone is written soon, so that the next event hardly
+/// ever has to wait for its transaction.
+const LINGER: Duration = Duration::from_millis(2);
+const LINGER_EACH: Duration = Duration::from_micros(500);
+const LINGER_MAX: Duration = Duration::from_millis(8);
 /// First and longest pause while the store does not take outcomes.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -53,12 +57,13 @@ pub(crate) async fn run(
     system: SystemEvents,
     mut queue: mpsc::UnboundedReceiver<Batch>,
 ) {
+    let mut last_count = 0;
     while let Some(first) = queue.recv().await {
         let mut batches = vec![first];
         let mut count = batches[0].outcomes.len();
         let is_urgent = |batch: &Batch| batch.outcomes.iter().any(|(_, settle)| settle.urgent);
         let mut urgent = is_urgent(&batches[0]);
-        let until = tokio::time::Instant::now() + LINGER;
+        let until = tokio::time::Instant::now() + linger(last_count);
         while count < limits::RECORD_BATCH_MAX {
             let next = if urgent {
                 queue.try_recv().ok()
@@ -70,11 +75,18 @@ pub(crate) async fn run(
             urgent |= is_urgent(&batch);
             batches.push(batch);
         }
+        last_count = count;
         let news = system.of(&mut batches);
         system.tell_surely(&news.tellings).await;
         commit(&*store, &*ambient, &shards, batches).await;
         system.remember(news).await;
     }
+}
+
+/// How long outcomes wait when `last_count` came together the last time.
+fn linger(last_count: usize) -> Duration {
+    let count = u32::try_from(last_count).unwrap_or(u32::MAX);
+    (LINGER + LINGER_EACH.saturating_mul(count)).min(LINGER_MAX)
 }
 
 async fn commit(store: &dyn Store, ambient: &dyn Ambient, shards: &Shards, batches: Vec<Batch>) {

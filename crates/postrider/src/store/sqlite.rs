@@ -52,7 +52,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use self::backlog::Backlog;
-use self::checkpoint::{Checkpointer, LOG_PAGES_MAX, Log};
+use self::checkpoint::{Checkpointer, Log, PIECE_PAGES};
 use self::connection::Directory;
 use self::partition::Kind;
 use self::readers::Readers;
@@ -117,10 +117,10 @@ impl SqliteStore {
     /// Another process holds the directory ([`Error::Unavailable`]), a newer Postrider wrote it, or it cannot be
     /// read or written.
     pub fn open(directory: &Path) -> Result<SqliteStore> {
-        SqliteStore::open_with(directory, LOG_PAGES_MAX)
+        SqliteStore::open_with(directory, PIECE_PAGES)
     }
 
-    fn open_with(directory: &Path, log_pages_max: u32) -> Result<SqliteStore> {
+    fn open_with(directory: &Path, piece_pages: u32) -> Result<SqliteStore> {
         let directory = Arc::new(Directory::lock(directory)?);
         let mut conn = connection::open_writer(&directory)?;
         let log = Arc::new(Log::default());
@@ -135,7 +135,7 @@ impl SqliteStore {
         let checkpointer = Checkpointer {
             conn: connection::open_checkpointer(&directory.database())?,
             log: log.clone(),
-            log_pages_max,
+            piece_pages,
             stop: stop.clone(),
         };
         let checkpointer = spawn("store-checkpoint", move || checkpointer.run())?;
@@ -147,7 +147,7 @@ impl SqliteStore {
             backlog: backlog.clone(),
             log,
             checkpointer: checkpointer.thread().clone(),
-            log_pages_max,
+            piece_pages,
         };
         let writer = spawn("store-writer", move || writer.run())?;
         Ok(SqliteStore {

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::ensure;
 use bytes::BytesMut;
+use deadpool_postgres::ClientWrapper;
 use postrider_core::ids::{DeliveryId, EventId, Sequence, TenantId, WebhookId};
 use postrider_core::time::UnixMs;
 use tokio_postgres::GenericClient;
@@ -20,6 +21,7 @@ use uuid::Uuid;
 pub(super) use self::doubt::{Doubts, settle_doubts};
 use self::keys::Known;
 use self::requests::Requests;
+use super::connection::{Bound, query_prepared};
 use super::failure::retried;
 use super::homes::{self, Home};
 use super::{Node, PgStore};
@@ -39,7 +41,7 @@ pub(super) async fn accept(store: &PgStore, events: Vec<NewEvent>, now: UnixMs) 
         let mut client = node.writer().await?;
         let doubt = node.doubts.begin(&events);
         let accepted = if simple {
-            at_once(&**client, node, &events, now).await
+            at_once(&client, node, &events, now).await
         } else {
             in_steps(&mut client, node, &events, now).await
         };
@@ -78,12 +80,14 @@ impl Node {
     }
 }
 
-async fn at_once(client: &impl GenericClient, node: &Node, events: &[NewEvent], now: UnixMs) -> Result<Vec<Accepted>> {
+async fn at_once(client: &ClientWrapper, node: &Node, events: &[NewEvent], now: UnixMs) -> Result<Vec<Accepted>> {
     let mut rows = Rows::default();
     let mut next = 0;
     let starts: Vec<i64> =
         events.iter().map(|event| rows.add(node, event, &mut next, &BTreeMap::new(), now).0).collect();
-    let first = rows.insert(client, TAKEN_HERE, next, Sequence::floor(now)).await?;
+    let least = Sequence::floor(now);
+    let (sql, parameters) = rows.inserted(TAKEN_HERE, &next, &least);
+    let first: i64 = query_prepared(node, client, &sql, &parameters).await?[0].try_get(0)?;
     let accepted = |(event, start): (&NewEvent, i64)| accepted(event, first + start, Placed::AsAsked);
     Ok(events.iter().zip(starts).map(accepted).collect())
 }
@@ -122,7 +126,8 @@ async fn in_steps(
         }
         answers.push(answer);
     }
-    rows.insert(&*tx, GIVEN, 0, 0).await?;
+    let (sql, parameters) = rows.inserted(GIVEN, &0, &0);
+    tx.query_typed(&sql, &parameters).await?;
     requests::release(&*tx, events, &answers, now).await?;
     homes::note_parked(&*tx, &rows.elsewhere).await?;
     tx.commit().await?;
@@ -175,8 +180,8 @@ const TAKEN_HERE: &str = "SELECT take_numbers($1, $2)";
 /// Numbers are given as they are.
 const GIVEN: &str = "SELECT $1 + $2";
 
-/// A parameter of a statement.
-type Bound<'a> = (&'a (dyn ToSql + Sync), Type);
+/// What the times in numbers count from.
+static EPOCH: i64 = Sequence::time(0).0;
 
 /// Rows to insert, by column.
 #[derive(Debug, Default)]
@@ -263,9 +268,9 @@ impl<'a> Rows<'a> {
         (at, if as_asked { Placed::AsAsked } else { Placed::Otherwise(places.into()) })
     }
 
-    /// Inserts all. `numbers` gives the number that all places count from, out of `count` and `least`; that number.
-    /// What is only of received events is said only where there are any.
-    async fn insert(&self, client: &impl GenericClient, numbers: &str, count: i64, least: i64) -> Result<i64> {
+    /// A statement that inserts all and returns the number that all places count from, which `numbers` gives out of `count`
+    /// and `least`; with its parameters. What is only of received events is said only where there are any.
+    fn inserted<'s>(&'s self, numbers: &str, count: &'s i64, least: &'s i64) -> (String, Vec<Bound<'s>>) {
         let (event, delivery) = (&self.event, &self.delivery);
         let received = event.received || !self.requests.is_empty();
         let (raw, raw_arrays, kept) = match received {
@@ -294,16 +299,15 @@ impl<'a> Rows<'a> {
                       AS new (tenant, webhook, at, event_at, owner, due_at, trigger, ordering_key)) \
              SELECT n FROM base"
         );
-        let epoch = Sequence::time(0).0;
-        let mut parameters = Vec::with_capacity(44);
-        parameters.extend([(&count as _, Type::INT8), (&least as _, Type::INT8), (&epoch as _, Type::INT8)]);
+        let mut parameters: Vec<Bound<'_>> = Vec::with_capacity(44);
+        parameters.extend([(count as _, Type::INT8), (least as _, Type::INT8), (&EPOCH as _, Type::INT8)]);
         parameters.extend(event.bound());
         parameters.extend(delivery.bound());
         if received {
             parameters.extend(event.bound_raw());
             parameters.extend(self.requests.bound());
         }
-        Ok(client.query_typed_one(&sql, &parameters).await?.try_get(0)?)
+        (sql, parameters)
     }
 
     /// After the commit: other nodes hear of their rows, and this node's pipeline is about to.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{ClientWrapper, Connect, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use parking_lot::Mutex;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -20,9 +20,11 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Config, NoTls, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::Node;
 use super::settings::{Server, Settings, Verify};
 use crate::store::{Error, Result};
 
@@ -98,6 +100,26 @@ impl Pools {
         self.general.close();
         self.session.close();
     }
+}
+
+/// A parameter of a statement.
+pub(super) type Bound<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// The rows of a statement of the hot path. Its texts are few, so each connection has the server parse and plan them once.
+pub(super) async fn query_prepared(
+    node: &Node,
+    client: &ClientWrapper,
+    sql: &str,
+    parameters: &[Bound<'_>],
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    if !node.pools.dialer.passes_options() {
+        // Behind a pooler in transaction mode a statement would have been prepared on somebody else's connection.
+        return client.query_typed(sql, parameters).await;
+    }
+    let types: Vec<Type> = parameters.iter().map(|(_, r#type)| r#type.clone()).collect();
+    let statement = client.prepare_typed_cached(sql, &types).await?;
+    let values: Vec<_> = parameters.iter().map(|(value, _)| *value).collect();
+    client.query(&statement, &values).await
 }
 
 /// Makes connections.

@@ -14,6 +14,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use super::connection::query_prepared;
 use super::failure::{code_of, retried};
 use super::row::clean;
 use super::statement::Statement;
@@ -73,7 +74,7 @@ async fn all_at_once(node: &Node, outcomes: &[Recorded], columns: &Columns<'_>, 
     let sql = statement.sql(&format!(
         "SELECT 1 / (({count}) = {expected})::integer, NULL::uuid UNION ALL SELECT * FROM ({parked}) AS p WHERE owner <> {me}"
     ));
-    let result = client.query_typed(&sql, statement.parameters()).await;
+    let result = query_prepared(node, &client, &sql, statement.parameters()).await;
     drop(statement);
     let rows = match result {
         Ok(rows) => rows,

@@ -2,12 +2,14 @@
 
 use tokio_postgres::types::{ToSql, Type};
 
+use super::connection::Bound;
+
 /// Parts that run as one statement, and so in one round trip.
 #[derive(Default)]
 pub(super) struct Statement<'a> {
     tables: Vec<(&'static str, String)>,
     whole: Vec<&'static str>,
-    parameters: Vec<(&'a (dyn ToSql + Sync), Type)>,
+    parameters: Vec<Bound<'a>>,
 }
 
 impl<'a> Statement<'a> {
@@ -40,7 +42,7 @@ impl<'a> Statement<'a> {
         if tables.is_empty() { last.to_owned() } else { format!("WITH {} {last}", tables.join(", ")) }
     }
 
-    pub(super) fn parameters(&self) -> &[(&'a (dyn ToSql + Sync), Type)] {
+    pub(super) fn parameters(&self) -> &[Bound<'a>] {
         &self.parameters
     }
 }

@@ -12,10 +12,11 @@ use rusqlite::Connection;
 
 use crate::store::Result;
 
-/// Pages in the log that make a checkpoint worth while: 64 MB.
-pub(super) const LOG_PAGES_MAX: u32 = 8_192;
-/// A log this many times longer than that is to start over.
-const FAR: u32 = 2;
+/// Pages added to the log that make a checkpoint worth while: 8 MB. Commits wait for the disk while what was copied is
+/// flushed to it, so it is many short waits or a long one.
+pub(super) const PIECE_PAGES: u32 = 1_024;
+/// A log of this many pieces is to start over.
+const LOG_PIECES: u32 = 8;
 /// Rounds before the writer is asked: each copies what was written during the one before.
 const ROUNDS: u32 = 3;
 
@@ -24,32 +25,39 @@ const ROUNDS: u32 = 3;
 pub(super) struct Log {
     /// Pages in the log.
     pub(super) pages: AtomicU32,
+    /// How many of them the last checkpoint found.
+    copied: AtomicU32,
     /// The writer is to copy the rest.
     pub(super) finish: AtomicBool,
+}
+
+impl Log {
+    /// Whether the pages that were added since the last checkpoint make one worth while.
+    pub(super) fn has_a_piece(&self, piece_pages: u32) -> bool {
+        let (pages, copied) = (self.pages.load(Relaxed), self.copied.load(Relaxed));
+        // A log that is shorter than it was has started over.
+        let added = pages.checked_sub(copied).unwrap_or(pages);
+        added >= piece_pages
+    }
 }
 
 pub(super) struct Checkpointer {
     pub(super) conn: Connection,
     pub(super) log: Arc<Log>,
-    pub(super) log_pages_max: u32,
+    pub(super) piece_pages: u32,
     pub(super) stop: Arc<AtomicBool>,
 }
 
 impl Checkpointer {
     /// Sleeps until the writer unparks the thread; ends when told to stop.
     pub(super) fn run(self) {
-        let mut copied = 0;
         while !self.stop.load(Relaxed) {
-            let pages = self.log.pages.load(Relaxed);
-            if pages < copied {
-                // It has started over.
-                copied = 0;
-            }
-            if pages.saturating_sub(copied) < self.log_pages_max {
+            if !self.log.has_a_piece(self.piece_pages) {
                 std::thread::park();
                 continue;
             }
-            copied = pages;
+            let pages = self.log.pages.load(Relaxed);
+            self.log.copied.store(pages, Relaxed);
             if let Err(error) = self.checkpoint(pages) {
                 tracing::warn!(%error, "store: a checkpoint failed; the log goes on growing");
             }
@@ -58,7 +66,7 @@ impl Checkpointer {
 
     fn checkpoint(&self, pages: u32) -> Result<()> {
         checkpoint(&self.conn)?;
-        if pages >= FAR * self.log_pages_max {
+        if pages >= LOG_PIECES * self.piece_pages {
             for _ in 1..ROUNDS {
                 checkpoint(&self.conn)?;
             }

@@ -13,12 +13,13 @@ use crate::store::{Error, Result};
 /// Rows of about 1 KB fill pages of 8 KiB to 96 %, pages of 4 KiB only to 78 %.
 const PAGE_BYTES: u32 = 8192;
 /// Page cache of the writer and of each reader, KiB: the hot ends of the trees of two days, with room for look-ups.
-const WRITER_CACHE_KIB: i64 = 64 * 1024;
+const WRITER_CACHE_KIB: i64 = 32 * 1024;
 const READER_CACHE_KIB: i64 = 8 * 1024;
 /// Statements kept prepared: about 40 fixed ones and a dozen for each of the days in use.
 const STATEMENTS_CACHED: usize = 256;
-/// What of a log that had grown longer is kept when it starts over.
-const LOG_BYTES_KEPT: i64 = 64 * 1024 * 1024;
+/// What of a log that had grown longer is kept when it starts over: a little more than it grows to under load, since a
+/// commit that makes the file longer waits for the file system's journal as well.
+const LOG_BYTES_KEPT: i64 = 96 * 1024 * 1024;
 /// A checkpoint can hold the lock while the writer wants it.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 

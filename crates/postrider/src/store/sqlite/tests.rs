@@ -177,6 +177,19 @@ async fn what_was_answered_is_in_the_files_at_that_moment() {
     }
 }
 
+/// What `.cargo/config.toml` asks for reaches the compiler: one of its settings can be seen from here, and the other one with it.
+#[tokio::test]
+async fn sqlite_is_built_as_configured() {
+    let directory = TempDir::new().unwrap();
+    let store = SqliteStore::open(directory.path()).unwrap();
+    let options = store.read(|conn| {
+        let mut options = conn.prepare("PRAGMA compile_options")?;
+        Ok(options.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?)
+    });
+    let options = options.await.unwrap();
+    assert!(options.iter().any(|option| option == "DEFAULT_MEMSTATUS=0"), "{options:?}");
+}
+
 /// How often the write-ahead log has started over: a number in its header.
 fn log_generation(directory: &TempDir) -> u32 {
     let log = std::fs::read(directory.path().join("postrider.db-wal")).unwrap();
@@ -186,8 +199,8 @@ fn log_generation(directory: &TempDir) -> u32 {
 #[tokio::test]
 async fn the_write_ahead_log_starts_over_while_writes_go_on() {
     let directory = TempDir::new().unwrap();
-    const LOG_PAGES: u32 = 128;
-    let store = SqliteStore::open_with(directory.path(), LOG_PAGES).unwrap();
+    const PIECE_PAGES: u32 = 16;
+    let store = SqliteStore::open_with(directory.path(), PIECE_PAGES).unwrap();
     let mut world = World::new(Box::new(backend())).await;
     store.accept(vec![large(&mut world)], world.now).await.unwrap();
     let first = log_generation(&directory);

@@ -144,8 +144,8 @@ pub(super) struct Writer {
     pub(super) log: Arc<Log>,
     /// Woken after commits.
     pub(super) checkpointer: std::thread::Thread,
-    /// Pages in the log that make a checkpoint worth while.
-    pub(super) log_pages_max: u32,
+    /// Pages added to the log that make a checkpoint worth while.
+    pub(super) piece_pages: u32,
 }
 
 impl Writer {
@@ -198,7 +198,7 @@ impl Writer {
             backlog.apply(&self.session.moves);
             self.session.moves.clear();
         }
-        if self.log.pages.load(Relaxed) >= self.log_pages_max {
+        if self.log.has_a_piece(self.piece_pages) {
             self.checkpointer.unpark();
         }
     }

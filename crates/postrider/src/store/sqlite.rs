@@ -42,6 +42,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
+use futures_util::future::{try_join, try_join_all};
 use parking_lot::Mutex;
 use postrider_core::delivery::Attempt;
 use postrider_core::ids::{DeliveryId, EventId, KeyId, PartnerId, ReplayId, TenantId, WebhookId};
@@ -59,6 +60,9 @@ use self::readers::Readers;
 use self::sources::Sources;
 use self::writer::{COMMANDS_MAX, Command, Session, Task, Writer};
 use super::*;
+
+/// Webhooks are read in so many parts at a time, as far as there are readers.
+const CONFIGURATION_PARTS: u16 = 4;
 
 /// SQLite could not do it.
 impl From<rusqlite::Error> for Error {
@@ -434,7 +438,12 @@ impl Store for SqliteStore {
     }
 
     async fn configuration(&self) -> Result<Configuration> {
-        self.read(config::configuration).await
+        // To read a million of them is most of a start. Nobody changes them before it has begun.
+        let parts = (0..CONFIGURATION_PARTS)
+            .map(|part| self.read(move |conn| config::webhooks(conn, part, CONFIGURATION_PARTS)));
+        let (mut configuration, parts) = try_join(self.read(config::configuration), try_join_all(parts)).await?;
+        configuration.webhooks = parts.into_iter().flatten().collect();
+        Ok(configuration)
     }
 
     async fn put_partner(&self, partner: PartnerRecord, audit: AuditEntry) -> Result<()> {

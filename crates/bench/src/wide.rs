@@ -7,6 +7,7 @@
 //! second attempt, due within the six hours after the next one: so nothing is due while the server is measured. What has
 //! no part in it is left out: attempts of the past, the audit log, and keys (a platform publishes with its own).
 
+use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,8 @@ const DUE_AFTER_MS: i64 = 60 * 60 * 1000;
 const DUE_WITHIN_MS: i64 = 6 * 60 * 60 * 1000;
 /// Longer than any start that is worth measuring.
 const START_MAX: Duration = Duration::from_secs(300);
+/// In the data directory.
+const FILE: &str = "postrider.db";
 /// No webhook wants it, so that it is accepted and reaches nobody.
 const UNWANTED: &str = "bench.started";
 
@@ -110,7 +113,7 @@ pub(crate) async fn start(what: &'static str, server: &mut Server, filled: &Fill
 
 /// Fills the store of a stopped server, in its data directory.
 pub(crate) fn fill(data: &Path, size: Size, progress: &Progress) -> Result<Filled> {
-    let database = Connection::open(data.join("postrider.db"))?;
+    let database = Connection::open(data.join(FILE))?;
     // Whoever is interrupted begins anew.
     let fast = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -1000000; \
                 PRAGMA temp_store = MEMORY";
@@ -128,6 +131,9 @@ pub(crate) fn fill(data: &Path, size: Size, progress: &Progress) -> Result<Fille
     }
     let held: i64 = database.query_row("SELECT count(*) FROM pending WHERE due_at IS NULL", [], |row| row.get(0))?;
     ensure!(held == 0, "a stopped server has left {held} deliveries held");
+    drop(database);
+    // The server's first commit is not to wait for what this has written.
+    File::open(data.join(FILE))?.sync_all()?;
     let tenant = ids.first().context("there is a tenant")?.tenant;
     Ok(Filled { tenant: format!("ten_{}", hex(&tenant)) })
 }

@@ -179,7 +179,13 @@ impl Catalog {
         }
         let mut maps = catalog.maps.write();
         maps.webhook_tenants.reserve(configuration.webhooks.len());
-        let mut webhooks: HashMap<TenantId, Vec<StoredWebhook>> = HashMap::with_capacity(configuration.tenants.len());
+        // Counted first: there may be a million, and lists that grew would keep up to twice the room.
+        let mut counts: HashMap<TenantId, usize> = HashMap::with_capacity(configuration.tenants.len());
+        for webhook in &configuration.webhooks {
+            *counts.entry(webhook.tenant_id).or_default() += 1;
+        }
+        let mut webhooks: HashMap<TenantId, Vec<StoredWebhook>> =
+            counts.into_iter().map(|(tenant, count)| (tenant, Vec::with_capacity(count))).collect();
         for webhook in configuration.webhooks {
             webhooks.entry(webhook.tenant_id).or_default().push(webhook);
         }
@@ -187,7 +193,7 @@ impl Catalog {
             let mut own = webhooks.remove(&record.id).unwrap_or_default();
             own.sort_by_key(|webhook| (webhook.created_at, webhook.id));
             maps.webhook_tenants.extend(own.iter().map(|webhook| (webhook.id, record.id)));
-            let receiving = own.iter().filter(|webhook| webhook.may_receive());
+            let receiving = own.iter().filter(|webhook| webhook.receives);
             receiving.for_each(|webhook| maps.index(None, Some(&webhook.record())));
             maps.name(None, Some(&record));
             maps.tenants.insert(record.id, Owner::asleep(record, own));

@@ -178,11 +178,13 @@ pub struct StoredWebhook {
     pub tenant_id: TenantId,
     pub status: WebhookStatus,
     pub temporary: bool,
+    /// It has a receiver.
+    pub receives: bool,
     pub created_at: UnixMs,
     pub updated_at: UnixMs,
-    /// The spec as JSON; it was read once, so it can be read.
-    spec: Box<str>,
-    sealed_secrets: Box<[u8]>,
+    /// The spec as JSON (it was read once, so it can be read) and the sealed secrets, in one piece to save room.
+    bytes: Box<[u8]>,
+    spec_bytes: u32,
     rare: Option<Box<Rare>>,
 }
 
@@ -220,40 +222,41 @@ impl StoredWebhook {
     /// # Errors
     /// The spec is not one.
     pub fn read(row: WebhookRow<'_>) -> serde_json::Result<StoredWebhook> {
-        let _: WebhookSpec = serde_json::from_str(row.spec)?;
+        let spec: WebhookSpec = serde_json::from_str(row.spec)?;
         Ok(StoredWebhook {
             id: row.id,
             tenant_id: row.tenant_id,
             status: row.status,
             temporary: row.temporary,
+            receives: spec.receiver.is_some(),
             created_at: row.created_at,
             updated_at: row.updated_at,
-            spec: row.spec.into(),
-            sealed_secrets: row.sealed_secrets.into(),
+            bytes: [row.spec.as_bytes(), row.sealed_secrets].concat().into(),
+            spec_bytes: u32::try_from(row.spec.len()).expect("a spec is far below 4 GB"),
             rare: Rare::of(row.disabled_reason, row.sealed_receiver),
         })
+    }
+
+    fn parts(&self) -> (&[u8], &[u8]) {
+        self.bytes.split_at(self.spec_bytes as usize)
     }
 
     /// The webhook ready for use.
     pub fn record(&self) -> WebhookRecord {
         let rare = self.rare.as_deref();
+        let (spec, sealed_secrets) = self.parts();
         WebhookRecord {
             id: self.id,
             tenant_id: self.tenant_id,
-            spec: serde_json::from_str(&self.spec).expect("it was read when it came from the store"),
+            spec: serde_json::from_slice(spec).expect("it was read when it came from the store"),
             status: self.status,
             disabled_reason: rare.and_then(|rare| rare.disabled_reason.clone()),
-            sealed_secrets: self.sealed_secrets.to_vec(),
+            sealed_secrets: sealed_secrets.to_vec(),
             sealed_receiver: rare.and_then(|rare| rare.sealed_receiver.clone()),
             temporary: self.temporary,
             created_at: self.created_at,
             updated_at: self.updated_at,
         }
-    }
-
-    /// Whether it may have a receiver; certain is only that it has none.
-    pub fn may_receive(&self) -> bool {
-        self.spec.contains("\"receiver\"")
     }
 }
 
@@ -265,10 +268,11 @@ impl From<&WebhookRecord> for StoredWebhook {
             tenant_id: record.tenant_id,
             status: record.status,
             temporary: record.temporary,
+            receives: record.spec.receiver.is_some(),
             created_at: record.created_at,
             updated_at: record.updated_at,
-            spec: spec.into(),
-            sealed_secrets: record.sealed_secrets.as_slice().into(),
+            bytes: [spec.as_bytes(), &record.sealed_secrets].concat().into(),
+            spec_bytes: u32::try_from(spec.len()).expect("a spec is far below 4 GB"),
             rare: Rare::of(record.disabled_reason.clone(), record.sealed_receiver.clone()),
         }
     }

@@ -157,6 +157,11 @@ impl Backlog {
         self.total
     }
 
+    /// How many webhooks have something parked.
+    pub(super) fn lanes(&self) -> usize {
+        self.parked.len()
+    }
+
     pub(super) fn of_tenant(&self, tenant: TenantId) -> u64 {
         let held: usize = self.held.values().filter(|held| held.tenant == tenant).map(|held| held.rows.len()).sum();
         self.parked_of(tenant).map(|(_, parked)| parked).sum::<u64>() + held as u64

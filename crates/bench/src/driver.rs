@@ -85,7 +85,7 @@ pub(crate) struct Running {
 
 #[derive(Debug)]
 struct Shared {
-    servers: Vec<SocketAddr>,
+    servers: RefCell<Vec<SocketAddr>>,
     tenants: Vec<Account>,
     turn: Cell<usize>,
     events: Cell<u64>,
@@ -131,7 +131,7 @@ impl Driver {
     pub(crate) fn new(servers: Vec<SocketAddr>, tenants: Vec<Tenant>) -> Driver {
         let account = |tenant| Account { tenant, next_sequence: Cell::new(0), accepted: RefCell::default() };
         let shared = Shared {
-            servers,
+            servers: RefCell::new(servers),
             tenants: tenants.into_iter().map(account).collect(),
             turn: Cell::new(0),
             events: Cell::new(0),
@@ -149,6 +149,11 @@ impl Driver {
         Driver { shared: Rc::new(shared) }
     }
 
+    /// The nodes were started again, elsewhere.
+    pub(crate) fn follow(&self, servers: Vec<SocketAddr>) {
+        *self.shared.servers.borrow_mut() = servers;
+    }
+
     /// Starts `plan`; `sink` tells what has arrived (without one, nothing is waited for).
     pub(crate) async fn start(&self, plan: &Plan, sink: Option<&Sink>) -> Result<Running> {
         let shared = Rc::clone(&self.shared);
@@ -163,7 +168,8 @@ impl Driver {
             Pace::Closed { .. } => None,
         };
         let mut senders = Vec::new();
-        for server in shared.servers.clone().into_iter().cycle().take(plan.connections) {
+        let servers = shared.servers.borrow().clone();
+        for server in servers.into_iter().cycle().take(plan.connections) {
             let connection = Connection::open(server).await.context("cannot connect to the server")?;
             let gate = match (plan.pace, &pacer) {
                 (_, Some(pacer)) => Gate::Ticks(pacer.ticks()),

@@ -25,6 +25,7 @@ mod session;
 mod signature;
 mod sink;
 mod soak;
+mod wide;
 mod wire;
 
 use std::fs;
@@ -71,6 +72,9 @@ struct Arguments {
     /// Pending deliveries for the pending scenario (default: 5,000,000; quick: 100,000)
     #[arg(long)]
     pending: Option<u64>,
+    /// Pending deliveries for the wide scenario, of a fifth as many webhooks (default: 5,000,000; quick: 100,000)
+    #[arg(long)]
+    wide: Option<u64>,
     /// Finished deliveries for the reads scenario (default: 10,000,000; quick: 100,000)
     #[arg(long)]
     reads: Option<u64>,
@@ -150,6 +154,7 @@ fn measure(arguments: Arguments) -> Result<ExitCode> {
         outstanding: arguments.outstanding,
         history: arguments.history.unwrap_or(if arguments.quick { 50_000 } else { 1_000_000 }),
         pending: arguments.pending.unwrap_or(if arguments.quick { 100_000 } else { 5_000_000 }),
+        wide: arguments.wide.unwrap_or(if arguments.quick { 100_000 } else { 5_000_000 }),
         reads: arguments.reads.unwrap_or(if arguments.quick { 100_000 } else { 10_000_000 }),
         stores: arguments.store,
     };

@@ -2,6 +2,7 @@
 
 mod gateway;
 mod soak;
+mod wide;
 
 use std::fmt::Write;
 
@@ -52,6 +53,9 @@ pub(crate) fn text(results: &Results) -> String {
     if let Some(found) = &results.soak {
         let _ = writeln!(out, "{}", soak::told(found));
     }
+    if let Some(found) = &results.wide {
+        let _ = writeln!(out, "{}", wide::told(found));
+    }
     for promise in promises(results) {
         let mark = if promise.kept { "kept  " } else { "MISSED" };
         let _ = writeln!(out, "{mark}  {}: {} (promised {})", promise.what, promise.measured, promise.promised);
@@ -85,6 +89,9 @@ pub(crate) fn document(results: &Results) -> String {
     }
     if let Some(found) = &results.soak {
         out.push_str(&soak::told(found));
+    }
+    if let Some(found) = &results.wide {
+        out.push_str(&wide::told(found));
     }
     out.push_str("\n### Comparisons and promises\n\n");
     for line in comparisons(results) {
@@ -281,6 +288,12 @@ fn promises(results: &Results) -> Vec<Promise> {
     }
     if let Some(filled) = results.comparisons.iter().find(|one| one.what.starts_with("history")) {
         promise("peak with history", "≥ 80 % of empty".to_owned(), percent(filled.ratio, 1.0), filled.ratio >= 0.8);
+    }
+    if let Some(found) = &results.wide {
+        let memory = found.peak_memory_bytes as f64 / 1e6;
+        promise("wide: peak RSS", "< 1,000 MB".to_owned(), format!("{} MB", thousands(memory)), memory < 1_000.0);
+        let start = found.slowest_start_seconds();
+        promise("wide: start-up", "< 5 s".to_owned(), format!("{start:.1} s"), start < 5.0);
     }
     promises
 }

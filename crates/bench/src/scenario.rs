@@ -21,6 +21,7 @@ use crate::server::{Deployment, Receives, Shape, Store};
 use crate::session::{Measurement, Session, Stretch};
 use crate::sink::{Behaviour, Expectation, Secret, Sink, Window};
 use crate::soak::{self, Soak};
+use crate::wide::{self, Wide};
 
 const TENANTS: usize = 50;
 const BATCH: usize = 100;
@@ -71,6 +72,8 @@ pub(crate) enum Scenario {
     Pending,
     /// Half an hour at 70 % of the peak with receivers that fail 5 %: what grows? Only if named (embedded)
     Soak,
+    /// The peak and the start beside a million webhooks and five million pending deliveries. Only if named (embedded)
+    Wide,
 }
 
 impl Scenario {
@@ -79,16 +82,20 @@ impl Scenario {
     fn is_for(self, store: Store) -> bool {
         match self {
             Scenario::Nodes | Scenario::Pending => store == Store::Postgres,
-            Scenario::Hanging | Scenario::HangingAndFailing | Scenario::Reads | Scenario::Gateway | Scenario::Soak => {
-                store == Store::Embedded
-            }
+            Scenario::Hanging
+            | Scenario::HangingAndFailing
+            | Scenario::Reads
+            | Scenario::Gateway
+            | Scenario::Soak
+            | Scenario::Wide => store == Store::Embedded,
             _ => true,
         }
     }
 
     /// Whether a run measures it that was asked for `named`.
     fn is_chosen(self, named: &[Scenario]) -> bool {
-        if named.is_empty() { self != Scenario::Soak } else { named.contains(&self) }
+        let takes_long = matches!(self, Scenario::Soak | Scenario::Wide);
+        if named.is_empty() { !takes_long } else { named.contains(&self) }
     }
 }
 
@@ -119,6 +126,7 @@ pub(crate) struct Settings {
     pub(crate) outstanding: u64,
     pub(crate) history: u64,
     pub(crate) pending: u64,
+    pub(crate) wide: u64,
     pub(crate) reads: u64,
     pub(crate) stores: Stores,
 }
@@ -156,6 +164,8 @@ pub(crate) struct Results {
     pub(crate) gateway: Option<Gateway>,
     /// Of the scenario that takes half an hour.
     pub(crate) soak: Option<Soak>,
+    /// Of the scenario with a million webhooks.
+    pub(crate) wide: Option<Wide>,
     /// Why scenarios ended without a figure.
     pub(crate) broken_off: Vec<String>,
 }
@@ -205,13 +215,14 @@ impl Bench {
             reads: None,
             gateway: None,
             soak: None,
+            wide: None,
             broken_off: Vec::new(),
         };
         let (store, progress) = (Store::Embedded, Progress::new());
         Ok(Bench { settings, binary, scratch, progress, results, store, peak: None, all_well: None })
     }
 
-    /// The ceilings, then `scenarios` (all but the soak if none is named).
+    /// The ceilings, then `scenarios` (all but the long ones if none is named).
     pub(crate) async fn run(mut self, scenarios: &[Scenario]) -> Result<Results> {
         let mut sink = Sink::start(TENANTS).await?;
         self.measure_ceilings(&mut sink).await?;
@@ -252,6 +263,7 @@ impl Bench {
             Scenario::Nodes => self.nodes(sink).await,
             Scenario::Pending => self.pending(sink).await,
             Scenario::Soak => self.soak(sink).await,
+            Scenario::Wide => self.wide(sink).await,
         }
     }
 
@@ -461,6 +473,32 @@ impl Bench {
         Ok(())
     }
 
+    /// The peak of one tenant on an empty store; then beside a million webhooks of others with five million deliveries
+    /// that wait, once the server has started with them, and once more after `kill -9`.
+    async fn wide(&mut self, sink: &mut Sink) -> Result<()> {
+        let size = wide::Size::of(self.settings.wide);
+        let mut session = Session::start(&self.deployment(1), ONE.clone(), sink, &self.progress).await?;
+        let before = session.measure(&self.at_peak("wide: empty store, peak", &ONE, 1, 15)).await?;
+        session.server().stop().await?;
+        let filled = wide::fill(&session.server().data().join("0"), size, &self.progress)?;
+        let first = wide::start("stopped, filled and started", session.server(), &filled).await?;
+        session.follow_server();
+        let title = format!("wide: beside {} webhooks, {} pending, peak", size.webhooks(), size.pending());
+        let beside = session.measure(&self.at_peak(&title, &ONE, 1, 15)).await?;
+        session.server().kill();
+        let second = wide::start("after `kill -9`", session.server(), &filled).await?;
+        session.follow_server();
+        let mut again = session.measure(&self.at_peak("wide: the same after `kill -9`, peak", &ONE, 1, 15)).await?;
+        let store_bytes = disk::bytes_below(&session.server().data())?;
+        session.finish(&mut again).await?;
+        let peak_memory_bytes = beside.peak_memory_bytes.max(again.peak_memory_bytes);
+        self.results.wide = Some(Wide { size, store_bytes, starts: vec![first, second], peak_memory_bytes });
+        let ratio = beside.delivered_per_second / before.delivered_per_second;
+        self.results.compare("wide: peak beside all of it ÷ peak on the empty store", ratio);
+        [before, beside, again].into_iter().for_each(|one| self.note(one));
+        Ok(())
+    }
+
     /// Fifty tenants whose webhooks all fail one request in twenty: a short peak, and then 70 % of it for half an hour.
     async fn soak(&mut self, sink: &mut Sink) -> Result<()> {
         let measured =
@@ -603,10 +641,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_that_names_nothing_measures_everything_but_the_soak() {
+    fn a_run_that_names_nothing_measures_everything_but_what_takes_long() {
         let left_out: Vec<&Scenario> =
             Scenario::value_variants().iter().filter(|scenario| !scenario.is_chosen(&[])).collect();
-        assert_eq!(left_out, [&Scenario::Soak]);
+        assert_eq!(left_out, [&Scenario::Soak, &Scenario::Wide]);
         assert!(Scenario::Soak.is_chosen(&[Scenario::Batch, Scenario::Soak]));
         assert!(!Scenario::Batch.is_chosen(&[Scenario::Soak]));
     }

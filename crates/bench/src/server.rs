@@ -26,6 +26,8 @@ const MASTER_KEY: &str = "YmVuY2gtbWFzdGVyLWtleS1vZi0zMi1ieXRlcyEhISE=";
 /// Beside the data directory.
 const CLIENTS: &str = "clients";
 const START_MAX: Duration = Duration::from_secs(20);
+/// How often it is asked whether it is ready.
+const READY_POLL: Duration = Duration::from_millis(10);
 const STOP_MAX: Duration = Duration::from_secs(60);
 
 /// Who publishes to whom.
@@ -144,6 +146,11 @@ impl Server {
     }
 
     pub(crate) async fn start_node(&mut self) -> Result<()> {
+        self.start_node_within(START_MAX).await.map(drop)
+    }
+
+    /// The same for one that may take longer; how long it took until it was ready.
+    pub(crate) async fn start_node_within(&mut self, most: Duration) -> Result<Duration> {
         // The port is free now and nobody else is expected to take it in the next millisecond.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let log = OpenOptions::new().create(true).append(true).open(self.directory.path().join("server.log"))?;
@@ -164,9 +171,11 @@ impl Server {
             command.env("POSTRIDER_STORE", database.url()).env("POSTRIDER_MASTER_KEY", MASTER_KEY);
         }
         command.current_dir(self.directory.path()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let started = Instant::now();
         let child = command.spawn().with_context(|| format!("cannot start {}", self.binary.display()))?;
         self.nodes.push(Node { child: Owned(child), address });
-        self.ready().await
+        self.ready(most).await?;
+        Ok(started.elapsed())
     }
 
     /// `kill -9` of all nodes.
@@ -288,8 +297,8 @@ impl Server {
     }
 
     /// Waits for the node that was started last.
-    async fn ready(&mut self) -> Result<()> {
-        let deadline = Instant::now() + START_MAX;
+    async fn ready(&mut self, most: Duration) -> Result<()> {
+        let deadline = Instant::now() + most;
         let node = self.nodes.last_mut().context("a node was started")?;
         let address = node.address;
         while Instant::now() < deadline {
@@ -301,9 +310,9 @@ impl Server {
             {
                 return Ok(());
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(READY_POLL).await;
         }
-        bail!("the server was not ready after {} s:\n{}", START_MAX.as_secs(), self.log_tail());
+        bail!("the server was not ready after {} s:\n{}", most.as_secs(), self.log_tail());
     }
 }
 

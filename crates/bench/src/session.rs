@@ -277,6 +277,11 @@ impl<'a> Session<'a> {
         &mut self.server
     }
 
+    /// The server was started again: the load goes to where it is now.
+    pub(crate) fn follow_server(&mut self) {
+        self.driver.follow(self.server.addresses());
+    }
+
     /// Of the first tenant.
     pub(crate) fn key(&self) -> &str {
         &self.key

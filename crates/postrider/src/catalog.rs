@@ -1,8 +1,15 @@
 //! The configuration in memory: what the hot path looks up. The store is the truth; every change is written there
 //! first and then put here. What other nodes change is read from the store's log of changes ([`Catalog::sync`]).
+//!
+//! Every webhook is here, but in one of two forms: those of a tenant at work are ready for use, all others are text
+//! ([`StoredWebhook`]). A tenant's become ready when it is asked for, and text again some time later ([`Catalog::rest`]).
 
 mod gateway;
+mod owner;
+#[cfg(test)]
+mod tests;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -15,9 +22,10 @@ use postrider_core::time::UnixMs;
 use postrider_core::webhook::WebhookStatus;
 use uuid::Uuid;
 
+use self::owner::Owner;
 use crate::store::{
-    self, Change, Changed, Configuration, EventTypeRecord, KeyRecord, ObjectKind, PartnerRecord, Store, TenantRecord,
-    WebhookRecord,
+    self, Change, Changed, Configuration, EventTypeRecord, KeyRecord, ObjectKind, PartnerRecord, Store, StoredWebhook,
+    TenantRecord, WebhookRecord,
 };
 
 /// What ingest must know of a lane without asking its dispatcher: whether there is room in memory.
@@ -46,12 +54,14 @@ pub struct Tenant {
 #[derive(Debug, Default)]
 struct Maps {
     partners: HashMap<PartnerId, Arc<PartnerRecord>>,
-    tenants: HashMap<TenantId, Tenant>,
+    tenants: HashMap<TenantId, Owner>,
+    /// The tenants whose webhooks are ready for use.
+    awake: HashSet<TenantId>,
     /// By the id that the operator has given them.
     external_tenants: HashMap<String, TenantId>,
     webhook_tenants: HashMap<WebhookId, TenantId>,
     /// The webhooks that receive, by the provider of their source.
-    receiving: HashMap<&'static str, BTreeMap<(UnixMs, WebhookId), Arc<WebhookRecord>>>,
+    receiving: HashMap<&'static str, BTreeMap<(UnixMs, WebhookId), TenantId>>,
     keys: HashMap<[u8; 32], Arc<KeyRecord>>,
     key_hashes: HashMap<KeyId, [u8; 32]>,
     event_types: HashMap<(Option<TenantId>, String), Arc<EventTypeRecord>>,
@@ -60,7 +70,7 @@ struct Maps {
 
 impl Maps {
     /// Keeps `receiving` true when a webhook changes from `before` to `after`.
-    fn index(&mut self, before: Option<&Arc<WebhookRecord>>, after: Option<&Arc<WebhookRecord>>) {
+    fn index(&mut self, before: Option<&WebhookRecord>, after: Option<&WebhookRecord>) {
         let provider = |record: &WebhookRecord| Some(Provider::find(&record.spec.receiver.as_ref()?.source).name);
         let place = |record: &WebhookRecord| (record.created_at, record.id);
         if let Some(record) = before
@@ -72,12 +82,29 @@ impl Maps {
         if let Some(record) = after
             && let Some(provider) = provider(record)
         {
-            self.receiving.entry(provider).or_default().insert(place(record), record.clone());
+            self.receiving.entry(provider).or_default().insert(place(record), record.tenant_id);
         }
     }
 }
 
 impl Maps {
+    /// The tenant with its webhooks, which are ready for use from now on.
+    fn wake(&mut self, id: TenantId) -> Option<Tenant> {
+        let tenant = self.tenants.get_mut(&id)?.wake();
+        if !tenant.webhooks.is_empty() {
+            self.awake.insert(id);
+        }
+        Some(tenant)
+    }
+
+    /// Other webhooks than before, of a tenant that is awake.
+    fn set_webhooks(&mut self, id: TenantId, webhooks: Vec<Webhook>) {
+        if let Some(owner) = self.tenants.get_mut(&id) {
+            owner.set_webhooks(webhooks);
+            self.awake.insert(id);
+        }
+    }
+
     /// Keeps `external_tenants` true when a tenant changes from `before` to `after`.
     fn name(&mut self, before: Option<&TenantRecord>, after: Option<&TenantRecord>) {
         // Two that have exchanged their names become known one after the other.
@@ -150,18 +177,26 @@ impl Catalog {
         for partner in configuration.partners {
             catalog.put_partner(partner);
         }
-        let mut webhooks: HashMap<TenantId, Vec<Webhook>> = HashMap::new();
-        for record in configuration.webhooks {
-            let webhook = Webhook { record: Arc::new(record), gauge: Arc::default() };
-            webhooks.entry(webhook.record.tenant_id).or_default().push(webhook);
-        }
         let mut maps = catalog.maps.write();
+        maps.webhook_tenants.reserve(configuration.webhooks.len());
+        // Counted first: there may be a million, and lists that grew would keep up to twice the room.
+        let mut counts: HashMap<TenantId, usize> = HashMap::with_capacity(configuration.tenants.len());
+        for webhook in &configuration.webhooks {
+            *counts.entry(webhook.tenant_id).or_default() += 1;
+        }
+        let mut webhooks: HashMap<TenantId, Vec<StoredWebhook>> =
+            counts.into_iter().map(|(tenant, count)| (tenant, Vec::with_capacity(count))).collect();
+        for webhook in configuration.webhooks {
+            webhooks.entry(webhook.tenant_id).or_default().push(webhook);
+        }
         for record in configuration.tenants {
-            let own = webhooks.remove(&record.id).unwrap_or_default();
-            maps.webhook_tenants.extend(own.iter().map(|webhook| (webhook.record.id, record.id)));
-            own.iter().for_each(|webhook| maps.index(None, Some(&webhook.record)));
+            let mut own = webhooks.remove(&record.id).unwrap_or_default();
+            own.sort_by_key(|webhook| (webhook.created_at, webhook.id));
+            maps.webhook_tenants.extend(own.iter().map(|webhook| (webhook.id, record.id)));
+            let receiving = own.iter().filter(|webhook| webhook.receives);
+            receiving.for_each(|webhook| maps.index(None, Some(&webhook.record())));
             maps.name(None, Some(&record));
-            maps.tenants.insert(record.id, Tenant { record: Arc::new(record), webhooks: own.into() });
+            maps.tenants.insert(record.id, Owner::asleep(record, own));
         }
         drop(maps);
         for key in configuration.keys {
@@ -291,7 +326,30 @@ impl Catalog {
     }
 
     pub fn tenant(&self, id: TenantId) -> Option<Tenant> {
-        self.maps.read().tenants.get(&id).cloned()
+        let maps = self.maps.read();
+        if let Some(awake) = maps.tenants.get(&id)?.awake() {
+            return Some(awake);
+        }
+        drop(maps);
+        self.maps.write().wake(id)
+    }
+
+    /// Tenants whose webhooks are ready for use, of which none was wanted since the last call.
+    pub fn unused(&self) -> Vec<TenantId> {
+        let maps = self.maps.read();
+        maps.awake.iter().filter(|id| maps.tenants.get(id).is_none_or(Owner::was_unused)).copied().collect()
+    }
+
+    /// Makes text of the webhooks of these tenants, as far as nothing is under way of them: there are many tenants, and few
+    /// at work. They are ready again as soon as they are wanted.
+    pub fn rest(&self, tenants: &[TenantId]) {
+        for id in tenants {
+            // Let go between them, so that nobody waits for all.
+            let mut maps = self.maps.write();
+            if maps.tenants.get_mut(id).is_none_or(Owner::sleep) {
+                maps.awake.remove(id);
+            }
+        }
     }
 
     /// The tenant to which the operator has given this id.
@@ -299,7 +357,7 @@ impl Catalog {
         let maps = self.maps.read();
         let tenant = maps.tenants.get(maps.external_tenants.get(external_id)?)?;
         // The id may have gone to another meanwhile, of which we have not heard yet.
-        Some(tenant.record.clone()).filter(|tenant| tenant.external_id.as_deref() == Some(external_id))
+        Some(tenant.record().clone()).filter(|tenant| tenant.external_id.as_deref() == Some(external_id))
     }
 
     /// The stream of `tenant`'s partner ([`TenantRecord::stream_of`]), if it has one and is not that itself.
@@ -311,7 +369,7 @@ impl Catalog {
     /// Every tenant, oldest first; streams of partners are none.
     pub fn tenants(&self) -> Vec<Arc<TenantRecord>> {
         let maps = self.maps.read();
-        let tenants = maps.tenants.values().map(|tenant| &tenant.record).filter(|record| !record.is_stream());
+        let tenants = maps.tenants.values().map(Owner::record).filter(|record| !record.is_stream());
         let mut all: Vec<_> = tenants.cloned().collect();
         drop(maps);
         all.sort_by_key(|tenant| (tenant.created_at, tenant.id));
@@ -320,16 +378,20 @@ impl Catalog {
 
     pub fn put_tenant(&self, record: TenantRecord) {
         let mut maps = self.maps.write();
-        let before = maps.tenants.get(&record.id).cloned();
-        maps.name(before.as_ref().map(|tenant| &*tenant.record), Some(&record));
-        let webhooks = before.map_or_else(|| Arc::from([]), |tenant| tenant.webhooks);
-        maps.tenants.insert(record.id, Tenant { record: Arc::new(record), webhooks });
+        let before = maps.tenants.get(&record.id).map(|tenant| tenant.record().clone());
+        maps.name(before.as_deref(), Some(&record));
+        match maps.tenants.entry(record.id) {
+            Entry::Occupied(mut known) => known.get_mut().set_record(record),
+            Entry::Vacant(new) => drop(new.insert(Owner::asleep(record, Vec::new()))),
+        }
     }
 
     /// Removes the tenant with all that is its own; gives its webhooks back.
     pub fn remove_tenant(&self, id: TenantId) -> Arc<[Webhook]> {
         let mut maps = self.maps.write();
-        let Some(tenant) = maps.tenants.remove(&id) else { return Arc::from([]) };
+        let Some(tenant) = maps.wake(id) else { return Arc::from([]) };
+        maps.tenants.remove(&id);
+        maps.awake.remove(&id);
         maps.name(Some(&tenant.record), None);
         for webhook in tenant.webhooks.iter() {
             maps.webhook_tenants.remove(&webhook.record.id);
@@ -349,9 +411,24 @@ impl Catalog {
     }
 
     pub fn webhook(&self, id: WebhookId) -> Option<Webhook> {
+        let owner = *self.maps.read().webhook_tenants.get(&id)?;
+        self.tenant(owner)?.webhooks.iter().find(|webhook| webhook.record.id == id).cloned()
+    }
+
+    /// Whether there is such a webhook.
+    pub fn knows(&self, id: WebhookId) -> bool {
+        self.maps.read().webhook_tenants.contains_key(&id)
+    }
+
+    /// Every webhook that is disabled.
+    pub fn disabled(&self) -> HashSet<WebhookId> {
         let maps = self.maps.read();
-        let tenant = maps.tenants.get(maps.webhook_tenants.get(&id)?)?;
-        tenant.webhooks.iter().find(|webhook| webhook.record.id == id).cloned()
+        maps.tenants.values().flat_map(Owner::disabled).collect()
+    }
+
+    /// How many webhooks there are.
+    pub fn webhook_count(&self) -> usize {
+        self.maps.read().webhook_tenants.len()
     }
 
     /// Webhooks that receive from `provider`, at most `limit`: the oldest of each tenant first, so that the many of one
@@ -360,32 +437,65 @@ impl Catalog {
         let maps = self.maps.read();
         let mut tenants: HashSet<TenantId> = HashSet::new();
         let (mut first, mut more) = (Vec::new(), Vec::new());
-        for record in maps.receiving.get(provider).into_iter().flat_map(BTreeMap::values) {
+        for ((_, id), tenant) in maps.receiving.get(provider).into_iter().flatten() {
             if first.len() == limit {
                 break;
             }
-            if tenants.insert(record.tenant_id) {
-                first.push(record.clone());
+            if tenants.insert(*tenant) {
+                first.push((*tenant, *id));
             } else if more.len() < limit {
-                more.push(record.clone());
+                more.push((*tenant, *id));
             }
         }
         more.truncate(limit - first.len());
         first.append(&mut more);
-        first
+        first.iter().filter_map(|(tenant, id)| maps.tenants.get(tenant)?.webhook(*id)).collect()
     }
 
-    /// Every webhook of every tenant; for start-up and sweeps, not for requests.
-    pub fn webhooks(&self) -> Vec<Webhook> {
-        self.maps.read().tenants.values().flat_map(|tenant| tenant.webhooks.iter().cloned()).collect()
+    /// The webhook, for looking at it: unlike [`Catalog::webhook`], it keeps nothing in memory.
+    pub fn record(&self, id: WebhookId) -> Option<Arc<WebhookRecord>> {
+        let maps = self.maps.read();
+        maps.tenants.get(maps.webhook_tenants.get(&id)?)?.webhook(id)
+    }
+
+    /// When each webhook was made, of one tenant or of all.
+    pub fn created(&self, tenant: Option<TenantId>) -> Vec<(UnixMs, WebhookId)> {
+        let maps = self.maps.read();
+        match tenant {
+            Some(tenant) => maps.tenants.get(&tenant).map_or_else(Vec::new, |tenant| tenant.created().collect()),
+            None => maps.tenants.values().flat_map(Owner::created).collect(),
+        }
+    }
+
+    /// The ids of all tenants, streams among them, or of `only` this one if it is there.
+    pub fn tenant_ids(&self, only: Option<TenantId>) -> Vec<TenantId> {
+        let maps = self.maps.read();
+        match only {
+            Some(id) => maps.tenants.contains_key(&id).then_some(id).into_iter().collect(),
+            None => maps.tenants.keys().copied().collect(),
+        }
+    }
+
+    /// How many deliveries are in memory, by webhook, where there are any.
+    pub fn held(&self) -> Vec<(WebhookId, usize)> {
+        let maps = self.maps.read();
+        let awake = maps.awake.iter().filter_map(|id| maps.tenants.get(id)?.awake());
+        let held = awake.flat_map(|tenant| tenant.webhooks.to_vec());
+        let held = held.map(|webhook| (webhook.record.id, webhook.gauge.held.load(Relaxed)));
+        held.filter(|(_, held)| *held > 0).collect()
+    }
+
+    /// The webhooks of all tenants that `is_wanted` chooses, for looking at them.
+    pub fn records_of(&self, is_wanted: impl Fn(&TenantRecord) -> bool) -> Vec<Arc<WebhookRecord>> {
+        let maps = self.maps.read();
+        maps.tenants.values().filter(|tenant| is_wanted(tenant.record())).flat_map(Owner::webhooks).collect()
     }
 
     /// Inserts or replaces; the gauge stays.
     pub fn put_webhook(&self, record: WebhookRecord) {
         let mut maps = self.maps.write();
-        let Maps { tenants, webhook_tenants, .. } = &mut *maps;
-        let Some(tenant) = tenants.get_mut(&record.tenant_id) else { return };
-        webhook_tenants.insert(record.id, record.tenant_id);
+        let Some(tenant) = maps.wake(record.tenant_id) else { return };
+        maps.webhook_tenants.insert(record.id, record.tenant_id);
         let mut webhooks = tenant.webhooks.to_vec();
         let record = Arc::new(record);
         let before = match webhooks.iter_mut().find(|webhook| webhook.record.id == record.id) {
@@ -395,16 +505,16 @@ impl Catalog {
                 None
             }
         };
-        tenant.webhooks = webhooks.into();
-        maps.index(before.as_ref(), Some(&record));
+        maps.set_webhooks(record.tenant_id, webhooks);
+        maps.index(before.as_deref(), Some(&record));
     }
 
     pub fn remove_webhook(&self, id: WebhookId) {
         let mut maps = self.maps.write();
         let Some(owner) = maps.webhook_tenants.remove(&id) else { return };
-        let Some(tenant) = maps.tenants.get_mut(&owner) else { return };
+        let Some(tenant) = maps.wake(owner) else { return };
         let (gone, kept): (Vec<_>, Vec<_>) = tenant.webhooks.iter().cloned().partition(|one| one.record.id == id);
-        tenant.webhooks = kept.into();
+        maps.set_webhooks(owner, kept);
         gone.iter().for_each(|webhook| maps.index(Some(&webhook.record), None));
     }
 
@@ -478,7 +588,7 @@ fn all_of(configuration: Configuration) -> impl Iterator<Item = Changed> {
     let tenants = tenants.into_iter().map(|tenant| Changed::Tenant(tenant.id, Some(tenant)));
     let keys = keys.into_iter().map(|key| Changed::Key(key.id, Some(key)));
     let event_types = event_types.into_iter().map(|one| Changed::EventType(one.tenant_id, one.name.clone(), Some(one)));
-    let webhooks = webhooks.into_iter().map(|webhook| Changed::Webhook(webhook.id, Some(Box::new(webhook))));
+    let webhooks = webhooks.into_iter().map(|webhook| Changed::Webhook(webhook.id, Some(Box::new(webhook.record()))));
     let objects = objects.into_iter().map(|one| Changed::Object(one.kind(), one.id(), Some(Box::new(one))));
     partners.chain(tenants).chain(keys).chain(event_types).chain(webhooks).chain(objects)
 }

@@ -212,10 +212,8 @@ async fn finish(world: &Arc<World>, client: Client, mut calls: JoinSet<()>) {
         return;
     }
     state.checks.look(Invariant::Counters, in_flight.is_empty(), || format!("in flight: {in_flight:?}"));
-    for webhook in client.catalog.webhooks() {
-        let held = webhook.gauge.held.load(std::sync::atomic::Ordering::Relaxed);
-        state.checks.look(Invariant::Counters, held == 0, || format!("{} holds {held}", webhook.record.id));
-    }
+    let held = client.catalog.held();
+    state.checks.look(Invariant::Counters, held.is_empty(), || format!("held by webhooks: {held:?}"));
     state.check_history();
 }
 

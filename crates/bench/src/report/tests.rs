@@ -9,6 +9,7 @@ use crate::scenario::{Ceilings, Comparison};
 use crate::server::Store;
 use crate::soak::Soak;
 use crate::soak::trend::{Bound, Held, Trend};
+use crate::wide::{Size, Start, Wide};
 
 fn measurement(title: &str) -> Measurement {
     Measurement {
@@ -74,6 +75,7 @@ fn results(measurements: Vec<Measurement>) -> Results {
         reads: None,
         gateway: None,
         soak: None,
+        wide: None,
         broken_off: Vec::new(),
     }
 }
@@ -233,6 +235,29 @@ fn what_is_not_flat_is_said_and_does_not_fail_the_run() {
     assert!(!told.contains("Too short"), "{told}");
     assert!(with(soak(false, 1_800.4)).sound());
     assert!(text(&with(soak(true, 60.0))).contains("**Too short for a verdict"));
+}
+
+#[test]
+fn a_wide_run_shows_its_starts_and_keeps_or_misses_both_promises() {
+    let start = |what, ready_seconds| Start {
+        what,
+        ready_seconds,
+        accepted_seconds: ready_seconds + 0.05,
+        cpu_seconds: 6.25,
+        memory_bytes: 600_000_000,
+    };
+    let wide = Wide {
+        size: Size::of(5_000_000),
+        store_bytes: 2_500_000_000,
+        starts: vec![start("stopped, filled and started", 4.5), start("after `kill -9`", 5.25)],
+        peak_memory_bytes: 999_000_000,
+    };
+    let results = Results { wide: Some(wide), ..results(vec![]) };
+    let kept: Vec<(&str, bool)> = promises(&results).iter().map(|one| (one.what, one.kept)).collect();
+    assert_eq!(kept[1..], [("wide: peak RSS", true), ("wide: start-up", false)]);
+    let told = document(&results);
+    assert!(told.contains("### 1,000,000 webhooks of 100,000 tenants, 5,000,000 pending deliveries"), "{told}");
+    assert!(told.contains("| after `kill -9` | 5.25 | 5.30 | 6.2 | 600 |"), "{told}");
 }
 
 #[test]

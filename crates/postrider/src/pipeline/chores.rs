@@ -31,6 +31,9 @@ pub(crate) enum Chore {
 /// How often retention and auto-disable are looked at.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
+/// Tenants whose webhooks are made text before others get their turn: some thousand webhooks take a millisecond or two.
+const RESTED_AT_ONCE: usize = 100;
+
 /// The chores' parts.
 #[derive(Clone, Debug)]
 pub(crate) struct Chores {
@@ -55,6 +58,7 @@ impl Chores {
                 _ = sweep.tick() => {
                     self.system.look().await;
                     self.sweep().await;
+                    self.rest().await;
                     self.disable_failing(std::mem::take(&mut failing)).await;
                 }
                 chore = queue.recv() => match chore {
@@ -99,6 +103,14 @@ impl Chores {
                 Ok(_) => return,
                 Err(error) => return tracing::warn!(%error, "retention could not run"),
             }
+        }
+    }
+
+    /// Takes memory back from what tenants that are not at work had made ready.
+    async fn rest(&self) {
+        for chunk in self.catalog.unused().chunks(RESTED_AT_ONCE) {
+            self.catalog.rest(chunk);
+            tokio::task::yield_now().await;
         }
     }
 

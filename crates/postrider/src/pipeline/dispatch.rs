@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use postrider_core::delivery::{Attempt, Transition, Trigger, transition};
 use postrider_core::ids::{DeliveryId, WebhookId};
@@ -18,7 +19,7 @@ use postrider_core::webhook::{Ordering, WebhookStatus};
 
 use super::attempt::{Ended, schedule};
 use super::lane::{Gate, Lane, Queued};
-use super::pace::Bucket;
+use super::pace::{Breaker, Bucket};
 use super::record::Settle;
 use super::system::Exhausted;
 use super::target::Target;
@@ -65,10 +66,24 @@ pub(crate) type Prepare = Box<dyn Fn(WebhookId) -> Prepared + Send>;
 /// How a delivery enters its lane.
 type Push = fn(&mut Lane, Queued, UnixMs) -> Result<(), (Queued, UnixMs)>;
 
+/// What is kept of a webhook without a lane.
+#[derive(Clone, Copy, Debug)]
+struct Asleep {
+    /// When something that waits in the store is due.
+    due_at: UnixMs,
+    /// So many that its breaker opens after as many in a row as it would have.
+    failures_in_a_row: u32,
+}
+
+/// A lane with nothing to do for longer than this gives its memory back.
+const SLEEP_MIN: Duration = Duration::from_secs(60);
+
 /// The lanes of one dispatch thread.
 pub(crate) struct Dispatcher {
     prepare: Prepare,
     lanes: HashMap<WebhookId, Lane>,
+    /// Webhooks that need no lane until something of theirs in the store is due: most, where there are many.
+    asleep: HashMap<WebhookId, Asleep>,
     ring: VecDeque<WebhookId>,
     timers: BinaryHeap<Reverse<(UnixMs, WebhookId)>>,
     actions: VecDeque<Action>,
@@ -94,6 +109,7 @@ impl Dispatcher {
         Dispatcher {
             prepare,
             lanes: HashMap::new(),
+            asleep: HashMap::new(),
             ring: VecDeque::new(),
             timers: BinaryHeap::new(),
             actions: VecDeque::new(),
@@ -106,6 +122,7 @@ impl Dispatcher {
         }
     }
 
+    /// How many webhooks have a lane in memory.
     pub(crate) fn lanes(&self) -> usize {
         self.lanes.len()
     }
@@ -148,6 +165,8 @@ impl Dispatcher {
             self.timers.pop();
             if let Some(lane) = self.lanes.get_mut(&webhook_id) {
                 lane.timer = None;
+            } else if self.asleep.get(&webhook_id).is_some_and(|asleep| asleep.due_at <= now) {
+                self.lane(webhook_id, now);
             }
             self.touch(webhook_id, now);
         }
@@ -156,7 +175,7 @@ impl Dispatcher {
     /// The clock was set back. What was reckoned by it waits no longer than it would have; what is due in the store stays
     /// due at the time that was said.
     pub(crate) fn set_back(&mut self, now: UnixMs) {
-        self.timers.clear();
+        self.timers = self.asleep.iter().map(|(webhook_id, asleep)| Reverse((asleep.due_at, *webhook_id))).collect();
         let webhooks: Vec<WebhookId> = self.lanes.keys().copied().collect();
         for webhook_id in webhooks {
             let Some(lane) = self.lanes.get_mut(&webhook_id) else { continue };
@@ -189,6 +208,17 @@ impl Dispatcher {
         self.touch(webhook_id, now);
     }
 
+    /// Something waits in the store, as was found when this process began. What is due later needs no lane until then, or
+    /// until something else comes for it.
+    pub(crate) fn found_waiting(&mut self, webhook_id: WebhookId, due_at: UnixMs, now: UnixMs) {
+        if due_at <= now + SLEEP_MIN || self.lanes.contains_key(&webhook_id) {
+            return self.parked(webhook_id, 0, due_at, now);
+        }
+        let asleep = self.asleep.entry(webhook_id).or_insert(Asleep { due_at, failures_in_a_row: 0 });
+        asleep.due_at = asleep.due_at.min(due_at);
+        self.timers.push(Reverse((due_at, webhook_id)));
+    }
+
     /// Something of this webhook may be due in the store.
     pub(crate) fn wake(&mut self, webhook_id: WebhookId, now: UnixMs) {
         self.lane(webhook_id, now).wake(now);
@@ -217,6 +247,7 @@ impl Dispatcher {
     /// Other nodes have taken over what is held here: it is forgotten. Attempts in flight end as usual, and the store
     /// takes no outcome of them.
     pub(crate) fn lost(&mut self, now: UnixMs) {
+        self.asleep.clear();
         let webhooks: Vec<WebhookId> = self.lanes.keys().copied().collect();
         for webhook_id in webhooks {
             let Some(lane) = self.lanes.get_mut(&webhook_id) else { continue };
@@ -438,9 +469,26 @@ impl Dispatcher {
         held
     }
 
-    /// Forgets lanes that have nothing to remember.
-    pub(crate) fn forget_idle(&mut self) {
-        self.lanes.retain(|_, lane| lane.in_ring || lane.timer.is_some() || !lane.is_idle());
+    /// Forgets lanes that have nothing to remember but when something in the store is due, which takes less.
+    pub(crate) fn forget_idle(&mut self, now: UnixMs) {
+        let Dispatcher { lanes, asleep, timers, .. } = self;
+        lanes.retain(|webhook_id, lane| {
+            if lane.in_ring || !lane.is_at_rest() {
+                return true;
+            }
+            let failures_in_a_row = lane.breaker.failures_in_a_row();
+            match lane.next_due {
+                None => lane.timer.is_some() || failures_in_a_row > 0,
+                Some(due_at) if due_at <= now + SLEEP_MIN => true,
+                Some(due_at) => {
+                    asleep.insert(*webhook_id, Asleep { due_at, failures_in_a_row });
+                    if lane.timer != Some(due_at) {
+                        timers.push(Reverse((due_at, *webhook_id)));
+                    }
+                    false
+                }
+            }
+        });
     }
 
     /// How many requests one lane may have in flight: a quarter of what is free, at least one.
@@ -457,7 +505,13 @@ impl Dispatcher {
         if is_new {
             self.refresh(webhook_id, now);
         }
-        self.lanes.get_mut(&webhook_id).expect("inserted above")
+        let lane = self.lanes.get_mut(&webhook_id).expect("inserted above");
+        if is_new && let Some(Asleep { due_at, failures_in_a_row }) = self.asleep.remove(&webhook_id) {
+            lane.breaker = Breaker::after(failures_in_a_row);
+            // Its number is not known any more: with an order, all that is new goes behind it.
+            lane.parked(0, due_at, now);
+        }
+        lane
     }
 
     /// Takes the webhook's present settings up.

@@ -517,10 +517,13 @@ impl Lane {
         })
     }
 
-    /// Nothing to remember: the lane can be forgotten and made again.
-    pub(crate) fn is_idle(&self) -> bool {
-        let at_rest = self.waiting() == 0 && self.unsettled == 0 && self.next_due.is_none() && !self.refilling;
-        at_rest && self.keys.is_empty() && self.breaker.is_closed() && self.bucket.is_none()
+    /// Nothing to remember but when something in the store is due, and failures in a row: the lane can be forgotten and
+    /// made again.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let has_work = self.waiting() > 0 || self.unsettled > 0 || self.refilling;
+        let expects = !(self.parking.is_empty() && self.meanwhile.is_empty() && self.unseen.is_empty());
+        let keeps_back = !self.keys.is_empty() || self.breaker.open_until().is_some() || self.bucket.is_some();
+        !has_work && !expects && !keeps_back
     }
 }
 

@@ -167,8 +167,13 @@ impl Breaker {
         self.open_until = self.open_until.map(|until| until.min(longest));
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.open_until.is_none() && self.failures_in_a_row == 0
+    /// One that is closed, after so many failures in a row.
+    pub(crate) fn after(failures_in_a_row: u32) -> Breaker {
+        Breaker { failures_in_a_row, ..Breaker::default() }
+    }
+
+    pub(crate) fn failures_in_a_row(&self) -> u32 {
+        self.failures_in_a_row
     }
 }
 
@@ -242,7 +247,7 @@ mod tests {
         assert_eq!(breaker.gate(later), Gate::Until(later + limits::BREAKER_FOLLOW_MARGIN));
         assert_eq!(breaker.gate(later + limits::BREAKER_FOLLOW_MARGIN), Gate::Open, "no word: it probes itself");
         breaker.noticed(None);
-        assert!(breaker.is_closed());
+        assert_eq!((breaker.open_until(), breaker.failures_in_a_row()), (None, 0));
 
         let mut first = Breaker::default();
         (0..limits::BREAKER_FAILURES).for_each(|_| first.ended(false, START));
@@ -283,6 +288,6 @@ mod tests {
         assert_eq!(breaker.gate(reopens), Gate::Until(reopens + limits::BREAKER_OPEN_MIN * 2));
         breaker.sending();
         breaker.ended(true, reopens);
-        assert!(breaker.is_closed());
+        assert_eq!((breaker.open_until(), breaker.failures_in_a_row()), (None, 0));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_core::ids::{DeliveryId, WebhookId};
+use postrider_core::time::UnixMs;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +14,7 @@ use super::shard::{Message, Shards, Withdrawn};
 use super::system::SystemEvents;
 use crate::ambient::Ambient;
 use crate::catalog::Catalog;
-use crate::store::{self, AuditEntry, Begun, Canceled, Notice, Scope, Signal, Store};
+use crate::store::{self, AuditEntry, Begun, Canceled, LaneSummary, Notice, Scope, Signal, Store};
 
 /// Pause before the store, which could not be asked, is asked again.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -131,9 +132,18 @@ pub(crate) fn take_up(catalog: &Catalog, shards: &Shards, begun: Begun) {
     for webhook in begun.removed {
         catalog.remove_webhook(webhook);
     }
-    for lane in begun.lanes {
-        let webhook_id = lane.webhook_id;
-        shards.send(webhook_id, Message::Parked { webhook_id, number: 0, due_at: lane.next_due });
+    let mut found: Vec<Vec<(WebhookId, UnixMs)>> = vec![Vec::new(); shards.len()];
+    let disabled = catalog.disabled();
+    for LaneSummary { webhook_id, next_due, .. } in begun.lanes {
+        if disabled.contains(&webhook_id) || !catalog.knows(webhook_id) {
+            // It is not sent but canceled, and that does not wait until it is due.
+            shards.send(webhook_id, Message::Parked { webhook_id, number: 0, due_at: next_due });
+        } else {
+            found[shards.index(webhook_id)].push((webhook_id, next_due));
+        }
+    }
+    for (shard, found) in found.into_iter().enumerate() {
+        shards.send_all(shard, vec![Message::FoundWaiting(found)]);
     }
 }
 

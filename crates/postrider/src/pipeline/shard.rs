@@ -38,6 +38,8 @@ pub(crate) enum Message {
         number: i64,
         due_at: UnixMs,
     },
+    /// What waits in the store when this process begins, and when the first of each webhook is due.
+    FoundWaiting(Vec<(WebhookId, UnixMs)>),
     Settled(Vec<Settle>),
     /// Something of this webhook may be due in the store.
     Wake(WebhookId),
@@ -292,7 +294,7 @@ impl Shard {
                     }
                 }
                 () = wake => self.dispatcher.tick(self.ambient.now()),
-                _ = forget.tick() => self.dispatcher.forget_idle(),
+                _ = forget.tick() => self.dispatcher.forget_idle(self.ambient.now()),
             }
             while let Some(Some(ended)) = self.attempts.next().now_or_never() {
                 self.ended(ended);
@@ -406,6 +408,11 @@ impl Shard {
             }
             Message::Parked { webhook_id, number, due_at } => {
                 self.dispatcher.parked(webhook_id, number, due_at, now);
+            }
+            Message::FoundWaiting(found) => {
+                for (webhook_id, due_at) in found {
+                    self.dispatcher.found_waiting(webhook_id, due_at, now);
+                }
             }
             Message::Settled(settled) => self.dispatcher.settled(settled, now),
             Message::Wake(webhook_id) => self.dispatcher.wake(webhook_id, now),

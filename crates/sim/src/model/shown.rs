@@ -1,7 +1,8 @@
 //! What the store shows of what it keeps.
 
 use postrider::store::{
-    AuditQuery, AuditRecord, Configuration, DeliveryRecord, EventKey, EventRecord, Listed, Scope, WebhookHealth,
+    AuditQuery, AuditRecord, Configuration, DeliveryRecord, EventKey, EventRecord, Listed, Scope, StoredWebhook,
+    WebhookHealth,
 };
 use postrider_core::delivery::{Attempt, DeliveryStatus};
 use postrider_core::ids::{DeliveryId, WebhookId};
@@ -12,7 +13,7 @@ impl Model {
     pub(crate) fn configuration(&self) -> Configuration {
         Configuration {
             tenants: self.tenants.values().cloned().collect(),
-            webhooks: self.webhooks.values().cloned().collect(),
+            webhooks: self.webhooks.values().map(StoredWebhook::from).collect(),
             ..Configuration::default()
         }
     }

@@ -194,13 +194,11 @@ async fn view(call: &Call, record: std::sync::Arc<WebhookRecord>) -> Result<Repl
 async fn list(call: Call) -> Result<Reply> {
     let query: ListQuery = call.query()?;
     let app = call.app();
-    let all = match call.tenant_filter(query.tenant_id)? {
-        Some(tenant) => app.catalog.tenant(tenant).map_or_else(Vec::new, |tenant| tenant.webhooks.to_vec()),
-        None => app.catalog.webhooks(),
-    };
-    let all: Vec<_> = all.into_iter().map(|webhook| webhook.record).collect();
-    let place = |record: &std::sync::Arc<WebhookRecord>| (record.created_at.0, record.id.0.as_bytes().to_vec());
-    let (records, next_cursor) = page::in_memory(all, place, query.limit, query.cursor.as_deref())?;
+    // Only those of the page are made ready to be looked at: there may be very many.
+    let all = app.catalog.created(call.tenant_filter(query.tenant_id)?);
+    let place = |(created_at, id): &(UnixMs, WebhookId)| (created_at.0, id.0.as_bytes().to_vec());
+    let (shown, next_cursor) = page::in_memory(all, place, query.limit, query.cursor.as_deref())?;
+    let records: Vec<_> = shown.into_iter().filter_map(|(_, id)| app.catalog.record(id)).collect();
     Reply::ok(&List { items: views(&call, &records).await?, next_cursor })
 }
 

@@ -3,6 +3,7 @@
 //! All of it is decided by the configuration in memory. What is outside and what does not exist are told apart nowhere:
 //! neither by the answer nor by the work that it takes.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use postrider_core::ids::{PartnerId, TenantId, WebhookId};
@@ -114,16 +115,15 @@ pub(super) fn webhooks(call: &Call, tenant: Option<&str>, partner: Option<&str>)
         Reach::Tenant(own) => Some(own),
         Reach::Platform | Reach::Partner(_) => tenant,
     };
-    let all = match only {
-        Some(tenant) => catalog.tenant(tenant).map_or_else(Vec::new, |tenant| tenant.webhooks.to_vec()),
-        None => catalog.webhooks(),
-    };
-    let is_wanted = |record: &Arc<WebhookRecord>| {
-        is_endpoint(record)
-            && covers(call, record.tenant_id)
-            && partner.is_none_or(|partner| partner_of(call, record.tenant_id) == Some(partner))
-    };
-    Ok(all.into_iter().map(|webhook| webhook.record).filter(is_wanted).collect())
+    let covered: HashSet<TenantId> = catalog
+        .tenant_ids(only)
+        .into_iter()
+        .filter(|tenant| covers(call, *tenant))
+        .filter(|tenant| partner.is_none_or(|partner| partner_of(call, *tenant) == Some(partner)))
+        .collect();
+    let mut all = catalog.records_of(|tenant| covered.contains(&tenant.id));
+    all.retain(|record| is_endpoint(record));
+    Ok(all)
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ fn tiles(visit: &Visit, gauges: &Gauges, in_flight: usize, now: UnixMs) -> Vec<T
         tile(
             "Tenants",
             count(app.catalog.tenants().len() as u64),
-            &match app.catalog.webhooks().len() as u64 {
+            &match app.catalog.webhook_count() as u64 {
                 1 => "with one webhook".to_owned(),
                 many => format!("with {} webhooks", count(many)),
             },

@@ -922,3 +922,105 @@ fn a_home_keeps_its_breaker_to_itself() {
     }
     assert_eq!(world.told, []);
 }
+
+/// Something waits for a webhook since before this process began.
+fn find_waiting(world: &mut World, webhook: WebhookId, number: i64, due_at: UnixMs) {
+    world.parked.insert(number, (world.job(webhook, number, None), due_at));
+    world.dispatcher.found_waiting(webhook, due_at, world.now);
+}
+
+#[test]
+fn what_waits_for_long_needs_no_lane_until_it_is_due() {
+    let mut world = World::new(vec![record(id(1)), record(id(2))]);
+    let due_at = START + Duration::from_secs(3600);
+    find_waiting(&mut world, id(1), 1, due_at);
+    find_waiting(&mut world, id(2), 2, due_at + Duration::from_secs(1));
+    assert!(world.run().is_empty());
+    assert_eq!((world.dispatcher.lanes(), world.dispatcher.wake_at()), (0, Some(due_at)));
+    world.now = due_at;
+    assert_eq!(world.run_all(200), [1]);
+    assert_eq!(world.dispatcher.lanes(), 1);
+    world.now = due_at + Duration::from_secs(1);
+    assert_eq!(world.run_all(200), [2]);
+}
+
+#[test]
+fn a_strict_order_goes_by_what_waited_for_a_webhook_without_a_lane() {
+    let mut world = World::new(vec![ordered(Ordering::Strict)]);
+    let due_at = START + Duration::from_secs(3600);
+    find_waiting(&mut world, id(1), 1, due_at);
+    world.accept(id(1), 2, None);
+    world.accept(id(1), 3, None);
+    assert!(world.run().is_empty(), "what is new goes behind the retry");
+    world.now = due_at;
+    assert_eq!(world.run_all(200), [1, 2, 3]);
+}
+
+#[test]
+fn a_lane_whose_retry_is_far_away_gives_its_memory_back_and_sends_it_all_the_same() {
+    let mut hook = record(id(1));
+    let retry = serde_json::json!({ "schedule_ms": [3_600_000, 3_600_000] });
+    hook.spec.retry = Some(serde_json::from_value(retry).unwrap());
+    let mut world = World::new(vec![hook]);
+    world.accept(id(1), 1, None);
+    assert_eq!(world.run_all(500), [1]);
+    world.dispatcher.forget_idle(world.now);
+    assert_eq!(world.dispatcher.lanes(), 0);
+    world.accept(id(1), 2, None);
+    assert_eq!(world.run_all(200), [2], "an unordered webhook does not wait for its retry");
+    world.dispatcher.forget_idle(world.now);
+    assert_eq!(world.dispatcher.lanes(), 0);
+    world.now = world.now + Duration::from_secs(4_000);
+    assert_eq!(world.run_all(200), [1]);
+    world.dispatcher.forget_idle(world.now);
+    assert_eq!((world.dispatcher.lanes(), world.gauge(id(1)).held.load(Relaxed)), (1, 0), "its timer is still to come");
+}
+
+#[test]
+fn failures_in_a_row_are_remembered_without_a_lane() {
+    let mut hook = record(id(1));
+    let retry = serde_json::json!({ "schedule_ms": [3_600_000] });
+    hook.spec.retry = Some(serde_json::from_value(retry).unwrap());
+    let mut world = World::new(vec![hook]);
+    for number in 0..i64::from(limits::BREAKER_FAILURES) {
+        assert!(world.told.is_empty(), "after {number} failures");
+        world.accept(id(1), number, None);
+        world.run_all(500);
+        world.dispatcher.forget_idle(world.now);
+    }
+    assert!(matches!(world.told[..], [Notice::Breaker { open_until: Some(_), .. }]), "{:?}", world.told);
+    assert_eq!(world.dispatcher.lanes(), 1, "an open breaker stays");
+}
+
+#[test]
+fn a_clock_that_is_set_back_forgets_no_webhook_without_a_lane() {
+    let mut world = World::new(vec![record(id(1))]);
+    let due_at = START + Duration::from_secs(3600);
+    find_waiting(&mut world, id(1), 1, due_at);
+    world.now = START - Duration::from_secs(600);
+    world.dispatcher.set_back(world.now);
+    assert_eq!(world.dispatcher.wake_at(), Some(due_at));
+    world.now = due_at;
+    assert_eq!(world.run_all(200), [1]);
+}
+
+#[test]
+fn what_others_have_taken_over_is_forgotten_without_a_lane_too() {
+    let mut world = World::new(vec![record(id(1))]);
+    let due_at = START + Duration::from_secs(3600);
+    find_waiting(&mut world, id(1), 1, due_at);
+    world.dispatcher.lost(world.now);
+    world.now = due_at;
+    assert!(world.run().is_empty());
+    assert_eq!((world.refills, world.dispatcher.lanes()), (0, 0));
+}
+
+#[test]
+fn a_webhook_that_is_deleted_while_it_has_no_lane_is_canceled_at_once() {
+    let mut world = World::new(vec![record(id(1))]);
+    find_waiting(&mut world, id(1), 1, START + Duration::from_secs(3600));
+    world.webhooks.lock().remove(&id(1));
+    world.dispatcher.changed(id(1), world.now);
+    world.run();
+    assert_eq!(world.canceled, [id(1)]);
+}

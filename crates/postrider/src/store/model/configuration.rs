@@ -42,7 +42,7 @@ pub struct Configuration {
     pub tenants: Vec<TenantRecord>,
     pub keys: Vec<KeyRecord>,
     pub event_types: Vec<EventTypeRecord>,
-    pub webhooks: Vec<WebhookRecord>,
+    pub webhooks: Vec<StoredWebhook>,
     pub objects: Vec<Object>,
 }
 
@@ -169,6 +169,113 @@ pub struct WebhookRecord {
     pub temporary: bool,
     pub created_at: UnixMs,
     pub updated_at: UnixMs,
+}
+
+/// A webhook as the store keeps it: what is decided about it is still text, and takes a fraction of the memory.
+#[derive(Clone, Debug)]
+pub struct StoredWebhook {
+    pub id: WebhookId,
+    pub tenant_id: TenantId,
+    pub status: WebhookStatus,
+    pub temporary: bool,
+    /// It has a receiver.
+    pub receives: bool,
+    pub created_at: UnixMs,
+    pub updated_at: UnixMs,
+    /// The spec as JSON (it was read once, so it can be read) and the sealed secrets, in one piece to save room.
+    bytes: Box<[u8]>,
+    spec_bytes: u32,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few webhooks have.
+#[derive(Clone, Debug)]
+struct Rare {
+    disabled_reason: Option<String>,
+    sealed_receiver: Option<Vec<u8>>,
+}
+
+impl Rare {
+    fn of(disabled_reason: Option<String>, sealed_receiver: Option<Vec<u8>>) -> Option<Box<Rare>> {
+        let has_any = disabled_reason.is_some() || sealed_receiver.is_some();
+        has_any.then(|| Box::new(Rare { disabled_reason, sealed_receiver }))
+    }
+}
+
+/// A row of the table of webhooks.
+#[derive(Debug)]
+pub struct WebhookRow<'a> {
+    pub id: WebhookId,
+    pub tenant_id: TenantId,
+    /// JSON.
+    pub spec: &'a str,
+    pub status: WebhookStatus,
+    pub disabled_reason: Option<String>,
+    pub sealed_secrets: &'a [u8],
+    pub sealed_receiver: Option<Vec<u8>>,
+    pub temporary: bool,
+    pub created_at: UnixMs,
+    pub updated_at: UnixMs,
+}
+
+impl StoredWebhook {
+    /// # Errors
+    /// The spec is not one.
+    pub fn read(row: WebhookRow<'_>) -> serde_json::Result<StoredWebhook> {
+        let spec: WebhookSpec = serde_json::from_str(row.spec)?;
+        Ok(StoredWebhook {
+            id: row.id,
+            tenant_id: row.tenant_id,
+            status: row.status,
+            temporary: row.temporary,
+            receives: spec.receiver.is_some(),
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            bytes: [row.spec.as_bytes(), row.sealed_secrets].concat().into(),
+            spec_bytes: u32::try_from(row.spec.len()).expect("a spec is far below 4 GB"),
+            rare: Rare::of(row.disabled_reason, row.sealed_receiver),
+        })
+    }
+
+    fn parts(&self) -> (&[u8], &[u8]) {
+        self.bytes.split_at(self.spec_bytes as usize)
+    }
+
+    /// The webhook ready for use.
+    pub fn record(&self) -> WebhookRecord {
+        let rare = self.rare.as_deref();
+        let (spec, sealed_secrets) = self.parts();
+        WebhookRecord {
+            id: self.id,
+            tenant_id: self.tenant_id,
+            spec: serde_json::from_slice(spec).expect("it was read when it came from the store"),
+            status: self.status,
+            disabled_reason: rare.and_then(|rare| rare.disabled_reason.clone()),
+            sealed_secrets: sealed_secrets.to_vec(),
+            sealed_receiver: rare.and_then(|rare| rare.sealed_receiver.clone()),
+            temporary: self.temporary,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        }
+    }
+}
+
+impl From<&WebhookRecord> for StoredWebhook {
+    fn from(record: &WebhookRecord) -> StoredWebhook {
+        let spec = serde_json::to_string(&record.spec).expect("a spec has JSON's types and keys only");
+        StoredWebhook {
+            id: record.id,
+            tenant_id: record.tenant_id,
+            status: record.status,
+            temporary: record.temporary,
+            receives: record.spec.receiver.is_some(),
+            created_at: record.created_at,
+            updated_at: record.updated_at,
+            bytes: [spec.as_bytes(), &record.sealed_secrets].concat().into(),
+            spec_bytes: u32::try_from(spec.len()).expect("a spec is far below 4 GB"),
+            rare: Rare::of(record.disabled_reason.clone(), record.sealed_receiver.clone()),
+        }
+    }
 }
 
 impl WebhookRecord {

@@ -1,6 +1,7 @@
 //! Configuration: read whole at start, changed row by row, each change in one transaction with its audit entry and its
 //! rows in the log of changes that other nodes follow ([`super::changes`]).
 
+use anyhow::Context;
 use deadpool_postgres::Transaction;
 use postrider_core::ids::{KeyId, PartnerId, TenantId, WebhookId};
 use tokio_postgres::types::{ToSql, Type};
@@ -17,8 +18,8 @@ use super::row::{
     clean, json, json_at, maybe_clean, maybe_json_at, maybe_time_at, name, name_at, tenant_at, time_at, webhook_at,
 };
 use crate::store::{
-    AuditEntry, Configuration, EventTypeRecord, KeyRecord, Listed, Page, PartnerRecord, Result, TenantRecord,
-    WebhookRecord,
+    AuditEntry, Configuration, EventTypeRecord, KeyRecord, Listed, Page, PartnerRecord, Result, StoredWebhook,
+    TenantRecord, WebhookRecord, WebhookRow,
 };
 
 pub(super) use super::changes::{changes, lock_configuration, unlock_configuration};
@@ -66,7 +67,7 @@ pub(super) async fn read_all(tx: &Transaction<'_>) -> Result<Configuration> {
         tenants: all(client, TENANT, &[], tenant_record_at).await?,
         keys: all(client, KEY, &[], key_at).await?,
         event_types: all(client, EVENT_TYPE, &[], |row| json_at(row, 0)).await?,
-        webhooks: all(client, &format!("{WEBHOOK} ORDER BY created_at, id"), &[], webhook_record_at).await?,
+        webhooks: all(client, WEBHOOK, &[], stored_webhook_at).await?,
         objects: gateway::objects(client).await?,
     })
 }
@@ -130,10 +131,14 @@ fn key_at(row: &Row) -> Result<KeyRecord> {
 }
 
 fn webhook_record_at(row: &Row) -> Result<WebhookRecord> {
-    Ok(WebhookRecord {
+    Ok(stored_webhook_at(row)?.record())
+}
+
+fn stored_webhook_at(row: &Row) -> Result<StoredWebhook> {
+    let stored = StoredWebhook::read(WebhookRow {
         id: webhook_at(row, 0)?,
         tenant_id: tenant_at(row, 1)?,
-        spec: json_at(row, 2)?,
+        spec: row.try_get(2)?,
         status: name_at(row, 3)?,
         disabled_reason: row.try_get(4)?,
         sealed_secrets: row.try_get(5)?,
@@ -141,7 +146,8 @@ fn webhook_record_at(row: &Row) -> Result<WebhookRecord> {
         temporary: row.try_get(6)?,
         created_at: time_at(row, 7)?,
         updated_at: time_at(row, 8)?,
-    })
+    });
+    Ok(stored.context("stored JSON is damaged")?)
 }
 
 // ---- changing --------------------------------------------------------------------------------------------------------------

@@ -3,10 +3,12 @@
 //! Held rows are in no index of the database, since the hot path would pay for it; this is their index. It is changed
 //! only after the transaction that changed the rows has been committed, by the writer, and read by anybody.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use parking_lot::Mutex;
 use postrider_core::ids::{TenantId, WebhookId};
+use uuid::Uuid;
 
 /// Where a pending row is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,23 +29,19 @@ pub(super) struct Move {
     pub(super) to: Place,
 }
 
-#[derive(Debug, Default)]
-struct Lane {
-    held: BTreeSet<i64>,
-    parked: u64,
-}
-
-impl Lane {
-    fn len(&self) -> u64 {
-        self.parked + self.held.len() as u64
-    }
+/// The held rows of one webhook.
+#[derive(Debug)]
+struct Held {
+    tenant: TenantId,
+    rows: BTreeSet<i64>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    lanes: HashMap<WebhookId, Lane>,
-    /// The webhooks of each tenant that have a lane.
-    tenants: HashMap<TenantId, Vec<WebhookId>>,
+    /// How many rows are parked, where there are any. There may be millions of webhooks with some, so little is kept of each.
+    parked: BTreeMap<(TenantId, WebhookId), u64>,
+    /// Webhooks with held rows: those that are being sent to.
+    held: HashMap<WebhookId, Held>,
     total: u64,
     /// What has been held no longer since each reader began, by the reader's number. Reads are short.
     left: BTreeMap<u64, Vec<(WebhookId, i64)>>,
@@ -79,7 +77,7 @@ impl<'a> Reader<'a> {
         let backlog = self.backlog.lock();
         let left = backlog.left.get(&self.number).map_or(&[][..], Vec::as_slice);
         let left = left.iter().filter(|(of, n)| *of == webhook && (low..before).contains(n)).map(|(_, n)| *n);
-        let held = backlog.lanes.get(&webhook).into_iter().flat_map(|lane| lane.held.range(..before).rev());
+        let held = backlog.held.get(&webhook).into_iter().flat_map(|held| held.rows.range(..before).rev());
         held.take(limit).copied().take_while(|n| *n >= low).chain(left).collect()
     }
 }
@@ -97,13 +95,6 @@ impl Backlog {
         }
     }
 
-    fn lane(&mut self, tenant: TenantId, webhook: WebhookId) -> &mut Lane {
-        self.lanes.entry(webhook).or_insert_with(|| {
-            self.tenants.entry(tenant).or_default().push(webhook);
-            Lane::default()
-        })
-    }
-
     fn step(&mut self, step: &Move) {
         match (step.from, step.to) {
             (Place::Nowhere, Place::Nowhere) => return,
@@ -114,44 +105,118 @@ impl Backlog {
         if step.from == Place::Held {
             self.left.values_mut().for_each(|left| left.push((step.webhook, step.n)));
         }
-        let lane = self.lane(step.tenant, step.webhook);
         match step.from {
             Place::Nowhere => {}
-            Place::Held => drop(lane.held.remove(&step.n)),
-            Place::Parked => lane.parked = lane.parked.saturating_sub(1),
+            Place::Held => self.no_longer_held(step),
+            Place::Parked => self.no_longer_parked(step),
         }
         match step.to {
             Place::Nowhere => {}
-            Place::Held => drop(lane.held.insert(step.n)),
-            Place::Parked => lane.parked += 1,
+            Place::Held => {
+                let held = || Held { tenant: step.tenant, rows: BTreeSet::new() };
+                self.held.entry(step.webhook).or_insert_with(held).rows.insert(step.n);
+            }
+            Place::Parked => *self.parked.entry((step.tenant, step.webhook)).or_default() += 1,
+        }
+    }
+
+    fn no_longer_held(&mut self, step: &Move) {
+        if let Entry::Occupied(mut held) = self.held.entry(step.webhook) {
+            held.get_mut().rows.remove(&step.n);
+            if held.get().rows.is_empty() {
+                held.remove();
+            }
+        }
+    }
+
+    fn no_longer_parked(&mut self, step: &Move) {
+        let key = (step.tenant, step.webhook);
+        match self.parked.get_mut(&key) {
+            Some(parked) if *parked > 1 => *parked -= 1,
+            Some(_) => drop(self.parked.remove(&key)),
+            None => {}
         }
     }
 
     /// Forgets everything; then counts `parked` rows per webhook.
     pub(super) fn restart(&mut self, lanes: impl IntoIterator<Item = (TenantId, WebhookId, u64)>) {
+        let parked: BTreeMap<_, _> =
+            lanes.into_iter().map(|(tenant, webhook, parked)| ((tenant, webhook), parked)).collect();
+        let total = parked.values().sum();
         // Readers keep theirs.
-        *self = Backlog { left: std::mem::take(&mut self.left), readers: self.readers, ..Backlog::default() };
-        for (tenant, webhook, parked) in lanes {
-            self.total += parked;
-            self.lane(tenant, webhook).parked = parked;
-        }
+        *self = Backlog {
+            parked,
+            total,
+            left: std::mem::take(&mut self.left),
+            readers: self.readers,
+            ..Backlog::default()
+        };
     }
 
     pub(super) fn total(&self) -> u64 {
         self.total
     }
 
-    pub(super) fn of_tenant(&self, tenant: TenantId) -> u64 {
-        self.tenants.get(&tenant).map_or(0, |webhooks| webhooks.iter().map(|webhook| self.of_webhook(*webhook)).sum())
+    /// How many webhooks have something parked.
+    pub(super) fn lanes(&self) -> usize {
+        self.parked.len()
     }
 
-    pub(super) fn of_webhook(&self, webhook: WebhookId) -> u64 {
-        self.lanes.get(&webhook).map_or(0, Lane::len)
+    pub(super) fn of_tenant(&self, tenant: TenantId) -> u64 {
+        let held: usize = self.held.values().filter(|held| held.tenant == tenant).map(|held| held.rows.len()).sum();
+        self.parked_of(tenant).map(|(_, parked)| parked).sum::<u64>() + held as u64
+    }
+
+    pub(super) fn of_webhook(&self, tenant: TenantId, webhook: WebhookId) -> u64 {
+        let held = self.held.get(&webhook).map_or(0, |held| held.rows.len());
+        self.parked.get(&(tenant, webhook)).copied().unwrap_or_default() + held as u64
     }
 
     /// Webhooks of a tenant with something pending.
     pub(super) fn webhooks(&self, tenant: TenantId) -> Vec<WebhookId> {
-        let all = self.tenants.get(&tenant).map_or(&[][..], Vec::as_slice);
-        all.iter().filter(|webhook| self.of_webhook(**webhook) > 0).copied().collect()
+        let held = self.held.iter().filter(|(_, held)| held.tenant == tenant).map(|(webhook, _)| *webhook);
+        let all: BTreeSet<WebhookId> = self.parked_of(tenant).map(|(webhook, _)| webhook).chain(held).collect();
+        all.into_iter().collect()
+    }
+
+    fn parked_of(&self, tenant: TenantId) -> impl Iterator<Item = (WebhookId, u64)> {
+        let (first, last) = (WebhookId(Uuid::nil()), WebhookId(Uuid::max()));
+        self.parked.range((tenant, first)..=(tenant, last)).map(|((_, webhook), parked)| (*webhook, *parked))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: TenantId = TenantId(Uuid::from_u128(1));
+    const TWO: TenantId = TenantId(Uuid::from_u128(2));
+
+    fn hook(number: u128) -> WebhookId {
+        WebhookId(Uuid::from_u128(number))
+    }
+
+    #[test]
+    fn a_row_is_counted_where_it_is_and_nothing_is_kept_of_a_webhook_without_any() {
+        let moved = |n, from, to| Move { tenant: ONE, webhook: hook(1), n, from, to };
+        let mut backlog = Backlog::default();
+        backlog.apply(&[moved(1, Place::Nowhere, Place::Held), moved(2, Place::Nowhere, Place::Parked)]);
+        assert_eq!((backlog.total(), backlog.of_tenant(ONE), backlog.of_webhook(ONE, hook(1))), (2, 2, 2));
+        assert_eq!(backlog.webhooks(ONE), [hook(1)]);
+        backlog.apply(&[moved(1, Place::Held, Place::Parked), moved(2, Place::Parked, Place::Held)]);
+        assert_eq!((backlog.total(), backlog.of_webhook(ONE, hook(1))), (2, 2));
+        backlog.apply(&[moved(1, Place::Parked, Place::Nowhere), moved(2, Place::Held, Place::Nowhere)]);
+        assert_eq!((backlog.total(), backlog.of_tenant(ONE), backlog.webhooks(ONE)), (0, 0, vec![]));
+        assert!(backlog.held.is_empty() && backlog.parked.is_empty());
+    }
+
+    #[test]
+    fn a_restart_counts_anew_and_keeps_tenants_apart() {
+        let mut backlog = Backlog::default();
+        backlog.apply(&[Move { tenant: ONE, webhook: hook(9), n: 1, from: Place::Nowhere, to: Place::Held }]);
+        backlog.restart([(TWO, hook(0), 3), (ONE, hook(u128::MAX), 2), (ONE, hook(0), 1)]);
+        assert_eq!((backlog.total(), backlog.of_tenant(ONE), backlog.of_tenant(TWO)), (6, 3, 3));
+        assert_eq!(backlog.webhooks(ONE), [hook(0), hook(u128::MAX)]);
+        assert_eq!(backlog.of_webhook(TWO, hook(u128::MAX)), 0);
     }
 }

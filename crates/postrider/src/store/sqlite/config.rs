@@ -2,6 +2,7 @@
 
 use postrider_core::dialect::Dialect;
 use postrider_core::ids::{KeyId, PartnerId, TenantId, WebhookId};
+use rusqlite::types::FromSqlError;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
@@ -10,8 +11,8 @@ use super::row::{Sql, json_at, maybe_json_at, maybe_time_at, name_at, tenant_at,
 use super::writer::Session;
 use super::{audit, gateway, queue, replay};
 use crate::store::{
-    AuditEntry, Configuration, Error, EventTypeRecord, KeyRecord, Listed, Page, PartnerRecord, Result, TenantRecord,
-    WebhookRecord,
+    AuditEntry, Configuration, Error, EventTypeRecord, KeyRecord, Listed, Page, PartnerRecord, Result, StoredWebhook,
+    TenantRecord, WebhookRecord, WebhookRow,
 };
 
 /// Pending deliveries removed together with their tenant; the rest is canceled webhook by webhook.
@@ -35,6 +36,7 @@ fn all<T>(conn: &Connection, sql: &str, read: fn(&Row<'_>) -> Sql<T>) -> Result<
     Ok(rows.collect::<Sql<_>>()?)
 }
 
+/// Everything but the webhooks, which are most of it.
 pub(super) fn configuration(conn: &Connection) -> Result<Configuration> {
     Ok(Configuration {
         version: 0,
@@ -50,14 +52,23 @@ pub(super) fn configuration(conn: &Connection) -> Result<Configuration> {
             key_at,
         )?,
         event_types: all(conn, "SELECT body FROM event_types", |row| json_at(row, 0))?,
-        webhooks: all(
-            conn,
-            "SELECT id, tenant, spec, status, disabled_reason, sealed_secrets, temporary, created_at, updated_at, \
-             sealed_receiver FROM webhooks ORDER BY created_at, id",
-            webhook_record_at,
-        )?,
+        webhooks: Vec::new(),
         objects: gateway::objects(conn)?,
     })
+}
+
+/// One of `parts` equal parts of the webhooks: ids are random, so their first bytes divide them.
+pub(super) fn webhooks(conn: &Connection, part: u16, parts: u16) -> Result<Vec<StoredWebhook>> {
+    let edge = |part: u16| (u32::from(part) * 0x1_0000 / u32::from(parts)).to_be_bytes();
+    // Four bytes, of which the first is 0 but for the end of the last part, which is beyond every id.
+    let (low, high) = (edge(part), edge(part + 1));
+    let (low, high) = (low[2..].to_vec(), if high[1] == 0 { high[2..].to_vec() } else { vec![0xff; 17] });
+    let mut select = conn.prepare_cached(
+        "SELECT id, tenant, spec, status, disabled_reason, sealed_secrets, temporary, created_at, updated_at, \
+         sealed_receiver FROM webhooks WHERE id >= ? AND id < ?",
+    )?;
+    let rows = select.query_map(params![low, high], stored_webhook_at)?;
+    Ok(rows.collect::<Sql<_>>()?)
 }
 
 fn partner_at(row: &Row<'_>) -> Sql<PartnerRecord> {
@@ -93,19 +104,20 @@ fn key_at(row: &Row<'_>) -> Sql<KeyRecord> {
     })
 }
 
-fn webhook_record_at(row: &Row<'_>) -> Sql<WebhookRecord> {
-    Ok(WebhookRecord {
+fn stored_webhook_at(row: &Row<'_>) -> Sql<StoredWebhook> {
+    let stored = StoredWebhook::read(WebhookRow {
         id: webhook_at(row, 0)?,
         tenant_id: tenant_at(row, 1)?,
-        spec: json_at(row, 2)?,
+        spec: row.get_ref(2)?.as_str()?,
         status: name_at(row, 3)?,
         disabled_reason: row.get(4)?,
-        sealed_secrets: row.get(5)?,
+        sealed_secrets: row.get_ref(5)?.as_blob()?,
         sealed_receiver: row.get(9)?,
         temporary: row.get(6)?,
         created_at: time_at(row, 7)?,
         updated_at: time_at(row, 8)?,
-    })
+    });
+    stored.map_err(|error| FromSqlError::other(error).into())
 }
 
 // ---- partners and tenants ------------------------------------------------------------------------------------------------

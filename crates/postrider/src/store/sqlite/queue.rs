@@ -1,5 +1,9 @@
 //! The queue: rows of `pending` between held, parked and gone.
 
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+
+use anyhow::Context;
 use postrider_core::delivery::{AttemptError, DeliveryStatus, ErrorClass, Progress, Trigger};
 use postrider_core::ids::{DeliveryId, EventId, ReplayId, TenantId, WebhookId};
 use postrider_core::limits::ATTEMPTS_MAX;
@@ -7,6 +11,7 @@ use postrider_core::time::UnixMs;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::backlog::{Move, Place};
+use super::connection;
 use super::partition::{self, Kind};
 use super::record::{Finished, insert_attempt};
 use super::refill::{self, Bodies};
@@ -75,7 +80,7 @@ impl PendingRow {
 // ---- start and shutdown ----------------------------------------------------------------------------------------------
 
 pub(super) fn begin(session: &mut Session, now: UnixMs) -> Result<Begun> {
-    session.conn.execute("UPDATE pending SET due_at = ? WHERE due_at IS NULL", [now.0])?;
+    let mut lanes = park_and_count(session, now)?;
     // The requests that claimed these keys died with their process.
     session.conn.execute("DELETE FROM replies WHERE status IS NULL", [])?;
     let removed = temporary_webhooks(&session.conn)?;
@@ -85,11 +90,12 @@ pub(super) fn begin(session: &mut Session, now: UnixMs) -> Result<Begun> {
     }
     // The moves above were counted from nothing; the summary replaces them.
     session.moves.clear();
-    let lanes = count_lanes(&session.conn)?;
-    session.restart = Some(lanes.clone());
+    lanes.retain(|lane| !removed.contains(&lane.webhook));
     let summary =
         |lane: &Counted| LaneSummary { webhook_id: lane.webhook, parked: lane.parked, next_due: lane.next_due };
-    Ok(Begun { lanes: lanes.iter().map(summary).collect(), removed })
+    let summaries = lanes.iter().map(summary).collect();
+    session.restart = Some(lanes);
+    Ok(Begun { lanes: summaries, removed })
 }
 
 fn temporary_webhooks(conn: &Connection) -> Result<Vec<WebhookId>> {
@@ -98,23 +104,68 @@ fn temporary_webhooks(conn: &Connection) -> Result<Vec<WebhookId>> {
     Ok(found.collect::<Sql<_>>()?)
 }
 
-/// One pass over the index of parked rows; the tenant is looked up once per webhook.
+/// Parks what a dead process held, due now, and counts what is parked then, by webhook. What was held is in no index, so
+/// the whole table is looked through for it; meanwhile another connection, which sees none of that, counts the rest.
+fn park_and_count(session: &Session, now: UnixMs) -> Result<Vec<Counted>> {
+    let path = session.conn.path().map(PathBuf::from).context("the store is a file")?;
+    let (held, counted) = std::thread::scope(|scope| {
+        let counting = scope.spawn(|| count_lanes(&connection::open_reader(&path)?));
+        (park_held(&session.conn, now), counting.join())
+    });
+    let mut lanes = counted.map_err(|_| anyhow::anyhow!("what is pending could not be counted"))??;
+    add_held(&mut lanes, &held?, now);
+    Ok(lanes)
+}
+
+/// One pass over the index of parked rows. It does not have their tenants, which their webhooks have.
 fn count_lanes(conn: &Connection) -> Result<Vec<Counted>> {
-    let mut select = conn.prepare_cached(
-        "SELECT (SELECT tenant FROM pending AS one INDEXED BY pending_due \
-                 WHERE one.webhook = lane.webhook AND one.due_at IS NOT NULL LIMIT 1), webhook, parked, next_due \
-         FROM (SELECT webhook, count(*) AS parked, min(due_at) AS next_due FROM pending INDEXED BY pending_due \
-               WHERE due_at IS NOT NULL GROUP BY webhook) AS lane",
+    let mut owners = conn.prepare("SELECT id, tenant FROM webhooks INDEXED BY webhooks_tenant")?;
+    let owners = owners.query_map([], |row| Ok((webhook_at(row, 0)?, tenant_at(row, 1)?)))?;
+    let mut owners: Vec<(WebhookId, TenantId)> = owners.collect::<Sql<_>>()?;
+    owners.sort_unstable();
+    let mut owners = owners.into_iter().peekable();
+    // Of a webhook that is gone, only its rows still know.
+    let mut owner_of_gone = conn.prepare(
+        "SELECT tenant FROM pending INDEXED BY pending_due WHERE webhook = ? AND due_at IS NOT NULL LIMIT 1",
     )?;
-    let lanes = select.query_map([], |row| {
-        Ok(Counted {
-            tenant: tenant_at(row, 0)?,
-            webhook: webhook_at(row, 1)?,
-            parked: super::row::count_at(row, 2)?,
-            next_due: time_at(row, 3)?,
-        })
-    })?;
-    Ok(lanes.collect::<Sql<_>>()?)
+    let mut select = conn.prepare(
+        "SELECT webhook, count(*), min(due_at) FROM pending INDEXED BY pending_due WHERE due_at IS NOT NULL \
+         GROUP BY webhook ORDER BY webhook",
+    )?;
+    let mut rows = select.query([])?;
+    let mut lanes = Vec::new();
+    while let Some(row) = rows.next()? {
+        let webhook = webhook_at(row, 0)?;
+        while owners.next_if(|(id, _)| *id < webhook).is_some() {}
+        let tenant = match owners.peek() {
+            Some((id, tenant)) if *id == webhook => *tenant,
+            _ => owner_of_gone.query_row([webhook.0.into_bytes()], |row| tenant_at(row, 0))?,
+        };
+        lanes.push(Counted { tenant, webhook, parked: super::row::count_at(row, 1)?, next_due: time_at(row, 2)? });
+    }
+    Ok(lanes)
+}
+
+fn park_held(conn: &Connection, now: UnixMs) -> Result<Vec<(TenantId, WebhookId)>> {
+    let mut park = conn.prepare("UPDATE pending SET due_at = ? WHERE due_at IS NULL RETURNING tenant, webhook")?;
+    let parked = park.query_map([now.0], |row| Ok((tenant_at(row, 0)?, webhook_at(row, 1)?)))?;
+    Ok(parked.collect::<Sql<_>>()?)
+}
+
+/// Counts rows that were held and are due now.
+fn add_held(lanes: &mut Vec<Counted>, held: &[(TenantId, WebhookId)], now: UnixMs) {
+    let mut places: HashMap<WebhookId, usize> = HashMap::new();
+    let webhooks: HashSet<WebhookId> = held.iter().map(|(_, webhook)| *webhook).collect();
+    let known = lanes.iter().enumerate().filter(|(_, lane)| webhooks.contains(&lane.webhook));
+    places.extend(known.map(|(place, lane)| (lane.webhook, place)));
+    for (tenant, webhook) in held {
+        let place = *places.entry(*webhook).or_insert_with(|| {
+            lanes.push(Counted { tenant: *tenant, webhook: *webhook, parked: 0, next_due: now });
+            lanes.len() - 1
+        });
+        lanes[place].parked += 1;
+        lanes[place].next_due = lanes[place].next_due.min(now);
+    }
 }
 
 pub(super) fn release(session: &mut Session, deliveries: &[DeliveryId], now: UnixMs) -> Result<()> {
@@ -354,9 +405,12 @@ fn parked_rows(conn: &Connection, webhook: WebhookId, limit: usize) -> Result<Ve
     Ok(rows.collect::<Sql<_>>()?)
 }
 
-/// When the longest waiting parked row was due: one seek per webhook that has any.
-pub(super) fn oldest_due(conn: &Connection) -> Result<Option<UnixMs>> {
-    let mut select = conn.prepare_cached(
+/// When the longest waiting parked row was due, with so many webhooks that have any: one seek for each of few, or one pass
+/// over the rows of many.
+pub(super) fn oldest_due(conn: &Connection, webhooks: usize) -> Result<Option<UnixMs>> {
+    let sql = if webhooks > SEEKS_MAX {
+        "SELECT min(due_at) FROM pending INDEXED BY pending_due WHERE due_at IS NOT NULL"
+    } else {
         "WITH RECURSIVE lanes (webhook) AS ( \
            SELECT min(webhook) FROM pending INDEXED BY pending_due WHERE due_at IS NOT NULL \
            UNION ALL \
@@ -364,7 +418,10 @@ pub(super) fn oldest_due(conn: &Connection) -> Result<Option<UnixMs>> {
                    WHERE next.webhook > lanes.webhook AND next.due_at IS NOT NULL) \
            FROM lanes WHERE lanes.webhook IS NOT NULL) \
          SELECT min((SELECT min(due_at) FROM pending INDEXED BY pending_due \
-                     WHERE pending.webhook = lanes.webhook AND due_at IS NOT NULL)) FROM lanes",
-    )?;
-    Ok(select.query_row([], |row| maybe_time_at(row, 0))?)
+                     WHERE pending.webhook = lanes.webhook AND due_at IS NOT NULL)) FROM lanes"
+    };
+    Ok(conn.prepare_cached(sql)?.query_row([], |row| maybe_time_at(row, 0))?)
 }
+
+/// Webhooks with something parked whose first rows are sought one by one; it takes some 3 µs each.
+const SEEKS_MAX: usize = 100_000;

@@ -9,6 +9,8 @@ use postrider_core::ids::{EventId, ReplayId, Sequence, TenantId, WebhookId};
 use postrider_core::time::UnixMs;
 use rusqlite::types::{FromSqlError, ToSqlOutput, ValueRef};
 use rusqlite::{Row, ToSql};
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error as NotAName, StrDeserializer};
 use uuid::Uuid;
 
 use crate::store::codes::{UnknownCode, error_code, error_from, source_from};
@@ -65,8 +67,8 @@ pub(super) fn maybe_json_at<T: serde::de::DeserializeOwned>(row: &Row<'_>, colum
 
 /// An enum that is stored by its wire name.
 pub(super) fn name_at<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> Sql<T> {
-    let name: String = row.get(column)?;
-    serde_json::from_value(serde_json::Value::String(name)).map_err(|error| FromSqlError::other(error).into())
+    let name: StrDeserializer<'_, NotAName> = row.get_ref(column)?.as_str()?.into_deserializer();
+    T::deserialize(name).map_err(|error| FromSqlError::other(error).into())
 }
 
 pub(super) fn maybe_name_at<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> Sql<Option<T>> {

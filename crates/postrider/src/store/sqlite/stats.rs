@@ -40,18 +40,21 @@ pub(super) fn stats(conn: &Connection, backlog: &parking_lot::Mutex<Backlog>, qu
         point.latency = latencies.get(at).and_then(Histogram::latency);
     }
     let (last_success_at, last_failure_at) = last_times(conn, subject)?;
-    let backlog = backlog.lock();
+    let pending = match subject {
+        Subject::Platform => backlog.lock().total(),
+        Subject::Tenant(tenant) => backlog.lock().of_tenant(tenant),
+        Subject::Webhook(webhook) => {
+            let tenant = owner(conn, webhook)?;
+            tenant.map_or(0, |tenant| backlog.lock().of_webhook(tenant, webhook))
+        }
+    };
     Ok(Stats {
         succeeded: total.succeeded,
         failed: total.failed,
         canceled: total.canceled,
         attempts: total.codes.values().sum(),
         by_status_code: total.codes,
-        pending: match subject {
-            Subject::Platform => backlog.total(),
-            Subject::Tenant(tenant) => backlog.of_tenant(tenant),
-            Subject::Webhook(webhook) => backlog.of_webhook(webhook),
-        },
+        pending,
         latency: total.latency.latency(),
         last_success_at,
         last_failure_at,

@@ -238,7 +238,7 @@ async fn the_former_schema_is_brought_to_this_one_with_its_days() {
     // The other node goes on as it was.
     put_as_schema_1(&client, today.first_number() + 6).await;
     let old = node.configuration().await.unwrap().webhooks;
-    assert_eq!((old.len(), &old[0].sealed_receiver), (1, &None));
+    assert_eq!((old.len(), old[0].record().sealed_receiver), (1, None));
 
     node.begin(now()).await.unwrap();
     let id = id_of(&accept(&node, request(webhook(1), Some("evt"), VERIFIED)).await);

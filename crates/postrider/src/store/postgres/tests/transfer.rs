@@ -189,6 +189,7 @@ async fn told(store: &dyn Store, now: UnixMs) -> Vec<String> {
     let mut configuration = store.configuration().await.unwrap();
     configuration.version = 0;
     configuration.tenants.sort_by_key(|tenant| tenant.id);
+    configuration.webhooks.sort_by_key(|webhook| webhook.id);
     configuration.event_types.sort_by_key(|event_type| event_type.tenant_id);
     configuration.objects.sort_by_key(|object| (object.kind(), object.id()));
     say(format!("{configuration:?}"));
@@ -314,7 +315,7 @@ async fn a_store_of_schema_1_is_moved_too() {
     found.reverse();
     assert_eq!(found.iter().map(|event| event.event.id).collect::<Vec<_>>(), events);
     assert!(found.iter().all(|event| event.event.raw.is_none()));
-    assert_eq!(node.configuration().await.unwrap().webhooks[0].sealed_receiver, None);
+    assert_eq!(node.configuration().await.unwrap().webhooks[0].record().sealed_receiver, None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -119,6 +119,7 @@ async fn a_directory_of_schema_1_goes_on_with_all_that_is_in_it() {
     let files = directory.0.path().to_owned();
     let mut world = World::new(Box::new(directory)).await;
     let webhooks = world.store().configuration().await.unwrap().webhooks;
+    let webhooks: Vec<_> = webhooks.iter().map(StoredWebhook::record).collect();
     assert_eq!(
         webhooks.iter().map(|webhook| (&*webhook.sealed_secrets, &webhook.sealed_receiver)).collect::<Vec<_>>(),
         [(&[1, 2, 3][..], &None)]

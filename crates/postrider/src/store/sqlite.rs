@@ -9,6 +9,7 @@ mod accounts;
 mod audit;
 mod backlog;
 mod checkpoint;
+mod commits;
 mod config;
 mod connection;
 mod gateway;
@@ -40,6 +41,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -53,6 +55,7 @@ use uuid::Uuid;
 
 use self::backlog::Backlog;
 use self::checkpoint::{Checkpointer, LOG_PAGES_MAX, Log};
+use self::commits::Commits;
 use self::connection::Directory;
 use self::partition::Kind;
 use self::readers::Readers;
@@ -84,8 +87,12 @@ pub struct SqliteStore {
     commands: Mutex<Option<mpsc::Sender<Box<dyn Command>>>>,
     readers: Readers,
     backlog: Arc<Mutex<Backlog>>,
+    commits: Arc<Commits>,
     threads: Mutex<Option<Threads>>,
 }
+
+/// A disk that does not answer for so long is not ready.
+const PING_MAX: Duration = Duration::from_secs(5);
 
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -127,6 +134,7 @@ impl SqliteStore {
         let told = log.clone();
         conn.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
             told.pages.store(pages.unsigned_abs(), Relaxed);
+            told.was_written.store(true, Relaxed);
             Ok(())
         }))?;
         let last = greatest_number(&conn)?;
@@ -141,11 +149,13 @@ impl SqliteStore {
         let checkpointer = spawn("store-checkpoint", move || checkpointer.run())?;
         let (commands, received) = mpsc::channel(COMMANDS_MAX);
         let backlog = Arc::new(Mutex::new(Backlog::default()));
+        let commits_known = Arc::new(Commits::default());
         let writer = Writer {
             session,
             commands: received,
             backlog: backlog.clone(),
             log,
+            commits: commits_known.clone(),
             checkpointer: checkpointer.thread().clone(),
             log_pages_max,
         };
@@ -155,6 +165,7 @@ impl SqliteStore {
             directory,
             commands: Mutex::new(Some(commands)),
             backlog,
+            commits: commits_known,
             threads: Mutex::new(Some(Threads { writer, checkpointer, stop })),
         })
     }
@@ -171,6 +182,21 @@ impl SqliteStore {
         commands.send(Box::new(task)).await.map_err(|_| closed())?;
         drop(commands);
         answer.await.map_err(|_| closed())?
+    }
+
+    /// Whether what is written lasts: as the last commit showed, or a new one if that was long ago.
+    async fn keeps(&self) -> Result<()> {
+        if self.commands.lock().is_none() {
+            return Err(Error::Unavailable("the store is closed".into()));
+        }
+        let _asking = self.commits.asking.lock().await;
+        if let Some(known) = self.commits.known(Instant::now()) {
+            return known.map_err(Error::Unavailable);
+        }
+        match self.write(1, |session| migrate::touch(&session.conn)).await {
+            Ok(()) | Err(Error::Full) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn read<T, W>(&self, work: W) -> Result<T>
@@ -228,8 +254,12 @@ impl Store for SqliteStore {
     }
 
     async fn ping(&self) -> Result<()> {
-        self.write(0, |_| Ok(())).await?;
-        self.read(|conn| Ok(conn.query_row("SELECT 1", [], |_| Ok(()))?)).await
+        let answer = async {
+            self.keeps().await?;
+            self.read(|conn| Ok(conn.query_row("SELECT 1", [], |_| Ok(()))?)).await
+        };
+        let silent = |_| Error::Unavailable("the disk does not answer".into());
+        tokio::time::timeout(PING_MAX, answer).await.map_err(silent)?
     }
 
     async fn gauges(&self, _now: UnixMs) -> Result<Gauges> {

@@ -24,6 +24,8 @@ const ROUNDS: u32 = 3;
 pub(super) struct Log {
     /// Pages in the log.
     pub(super) pages: AtomicU32,
+    /// A commit has written to it.
+    pub(super) was_written: AtomicBool,
     /// The writer is to copy the rest.
     pub(super) finish: AtomicBool,
 }

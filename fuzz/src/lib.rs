@@ -1,20 +1,25 @@
-//! What strangers reach in inbound and at the data gateway, driven with hostile input.
+//! What strangers reach, driven with hostile input: in inbound, at the data gateway, at the console, and what receivers
+//! answer.
 //!
 //! Each target is a function of bytes that fails when something that must always hold does not. `fuzz_targets/` gives
 //! them to libFuzzer (`cargo xtask test --only fuzz`, or `cargo fuzz run -s none --features libfuzzer <target>`); the
 //! tests here run them over their seeds, and over every input that has ever failed (`regressions/<target>/`).
 
 mod addressing;
+mod baking;
 mod believing;
 mod certified;
 mod contracting;
 mod converting;
+mod filling;
 mod filtering;
+mod forwarding;
 mod gateway_seed;
 mod handshaking;
 mod input;
 mod judging;
 mod naming;
+mod replying;
 mod seed;
 mod spent;
 mod tampering;
@@ -24,14 +29,18 @@ mod vectors;
 mod verifying;
 
 pub use self::addressing::urls;
+pub use self::baking::cookies;
 pub use self::believing::tokens;
 pub use self::certified::certificates;
 pub use self::contracting::contracts;
 pub use self::converting::bodies;
+pub use self::filling::forms;
 pub use self::filtering::filters;
+pub use self::forwarding::forwarded;
 pub use self::handshaking::handshakes;
 pub use self::judging::queries;
 pub use self::naming::{hostnames, rights};
+pub use self::replying::replies;
 pub use self::seed::{dictionary, seeds};
 pub use self::spent::linear;
 pub use self::tampering::tamper;
@@ -43,7 +52,7 @@ pub use self::verifying::verify;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 19] = [
     ("verify", verify),
     ("tamper", tamper),
     ("handshakes", handshakes),
@@ -59,6 +68,10 @@ pub const TARGETS: [Target; 15] = [
     ("urls", urls),
     ("filters", filters),
     ("tokens", tokens),
+    ("cookies", cookies),
+    ("forms", forms),
+    ("forwarded", forwarded),
+    ("replies", replies),
 ];
 
 #[cfg(test)]

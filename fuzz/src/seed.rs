@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::input::written;
 use crate::vectors::vectors;
-use crate::{believing, gateway_seed};
+use crate::{baking, believing, filling, forwarding, gateway_seed, replying};
 
 /// The seeds of a target; none for an unknown one.
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
@@ -23,6 +23,10 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "urls" => urls(),
         "filters" => texts(&FILTERS),
         "tokens" => believing::seeds(),
+        "cookies" => texts(&baking::SEEDS),
+        "forms" => filling::SEEDS.map(<[u8]>::to_vec).to_vec(),
+        "forwarded" => texts(&forwarding::SEEDS),
+        "replies" => texts(&replying::SEEDS),
         _ => Vec::new(),
     }
 }
@@ -35,8 +39,9 @@ fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
 pub fn dictionary() -> String {
     let names = vectors().iter().flat_map(|vector| vector.headers.keys().cloned().chain([vector.provider.clone()]));
     let more = ["challenge", "plainToken", "crc_token", "hub.challenge", "validationToken", "bt_challenge", "whsec_"];
+    let web = ["retry-after: ", "__Host-postrider_session=", "postrider_visitor=", "csrf=", "::ffff:", "10.0.0.1, "];
     let syntax = ["source ", "secret ", "verify-token ", "awaits-secret", "GET /?", "POST /", "sha256=", "v1,", "v0="];
-    let more = more.into_iter().chain(syntax).chain(gateway_seed::WORDS).map(str::to_owned);
+    let more = more.into_iter().chain(web).chain(syntax).chain(gateway_seed::WORDS).map(str::to_owned);
     let words: BTreeSet<String> = names.chain(more).collect();
     words.iter().map(|word| format!("\"{word}\"\n")).collect()
 }

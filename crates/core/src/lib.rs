@@ -7,10 +7,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod colour;
+pub mod cookie;
 pub mod delivery;
 pub mod dialect;
 pub mod egress_policy;
 pub mod filter;
+pub mod form;
+pub mod forwarded;
 pub mod gateway;
 pub mod ids;
 pub mod inbound;

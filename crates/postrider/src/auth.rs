@@ -19,6 +19,7 @@ use axum::http::request::Parts;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use ipnet::IpNet;
+use postrider_core::forwarded;
 use postrider_core::ids::{PartnerId, TenantId};
 use postrider_core::jws::Fault;
 use postrider_core::signing::Secret;
@@ -503,29 +504,18 @@ fn bearer_token(parts: &Parts) -> Option<&str> {
 /// Where the request comes from: the peer, or, if the peer is a trusted proxy, the last address in
 /// `X-Forwarded-For` that is not one.
 pub fn client_address(parts: &Parts, trusted: &[IpNet]) -> Option<IpAddr> {
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical())?;
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
-    if !is_trusted(&peer) {
-        return Some(peer);
-    }
-    // From right to left: each trusted hop vouches for the one before it, and for nothing further.
     let values: Vec<&str> =
         parts.headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect();
-    let mut client = peer;
-    for hop in values.iter().rev().flat_map(|value| value.rsplit(',')) {
-        let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
-        client = address.to_canonical();
-        if !is_trusted(&client) {
-            break;
-        }
-    }
-    Some(client)
+    peer(parts).map(|peer| forwarded::client(peer, &values, trusted))
+}
+
+fn peer(parts: &Parts) -> Option<IpAddr> {
+    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical())
 }
 
 /// Whether the peer is a proxy that is trusted to say what it was asked for.
 pub fn is_behind_trusted(parts: &Parts, trusted: &[IpNet]) -> bool {
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical());
-    peer.is_some_and(|peer| trusted.iter().any(|net| net.contains(&peer)))
+    peer(parts).is_some_and(|peer| forwarded::is_trusted(peer, trusted))
 }
 
 /// Scheme, host and port by which the client has reached us: from the `Host` header, or, if the peer is a trusted proxy,
@@ -533,20 +523,15 @@ pub fn is_behind_trusted(parts: &Parts, trusted: &[IpNet]) -> bool {
 /// last, which is the peer's own). `None` if there is no host that makes sense.
 pub fn origin(parts: &Parts, trusted: &[IpNet]) -> Option<String> {
     let is_trusted = is_behind_trusted(parts, trusted);
-    let forwarded = |name: &str| {
+    let told = |name: &str| {
         let value = parts.headers.get_all(name).iter().next_back().filter(|_| is_trusted)?.to_str().ok()?;
-        value.rsplit(',').next().map(|last| last.trim().to_owned()).filter(|last| !last.is_empty())
+        forwarded::said(value).map(str::to_owned)
     };
     let host = parts.headers.get(axum::http::header::HOST).and_then(|host| host.to_str().ok().map(str::to_owned));
     let host = host.or_else(|| parts.uri.authority().map(ToString::to_string));
-    let host = forwarded("x-forwarded-host").or(host)?;
-    let scheme = forwarded("x-forwarded-proto").unwrap_or_else(|| "http".to_owned()).to_ascii_lowercase();
-    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:[]".contains(&byte);
-    if !matches!(scheme.as_str(), "http" | "https") || !host.bytes().all(is_host) {
-        return None;
-    }
-    let url = url::Url::parse(&format!("{scheme}://{host}")).ok()?;
-    url.has_host().then(|| url.origin().ascii_serialization())
+    let host = told("x-forwarded-host").or(host)?;
+    let scheme = told("x-forwarded-proto");
+    forwarded::origin(scheme.as_deref().unwrap_or("http"), &host)
 }
 
 #[cfg(test)]

@@ -114,7 +114,8 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// take them.
     async fn release(&self, deliveries: Vec<DeliveryId>, now: UnixMs) -> Result<()>;
 
-    /// Whether the store answers; used by `/readyz`.
+    /// Whether the store answers and what is written lasts; used by `/readyz`. Asked often it writes little. A full store
+    /// is well: reads still work.
     async fn ping(&self) -> Result<()>;
 
     /// Depth of the queue and size of the store, for metrics.

@@ -18,7 +18,7 @@ pub(super) fn routes() -> Vec<Route> {
             .says("Is the process up?", "")
             .gives::<Health>(200, "It is"),
         Route::new(Method::GET, "/readyz", Access::Open, readyz)
-            .says("Can it do its work?", "The store answers, and the process is not stopping.")
+            .says("Can it do its work?", "The store answers, what is written lasts, and the process is not stopping.")
             .gives::<Health>(200, "It can")
             .fails(&[Code::Unavailable, Code::ShuttingDown]),
         Route::new(Method::GET, "/metrics", Access::Open, metrics)

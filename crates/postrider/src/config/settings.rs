@@ -102,7 +102,7 @@ pub static SETTINGS: &[Setting] = &[
         name: "store_connections",
         default: "12",
         value: "count",
-        help: "Connections of this node to PostgreSQL, at most; three more are for its session.",
+        help: "Connections of this node to PostgreSQL, at most; five more are for its session.",
         apply: |checked, value| {
             let count = parse::number(value, postgres::CONNECTIONS_MIN as u32, 1000)? as usize;
             Ok(checked.with_postgres(|store| store.connections = count))

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, header};
+use postrider_core::cookie;
 
 use super::realm::Realm;
 
@@ -59,14 +60,8 @@ impl Jar {
     /// The value of a cookie in a request; none that is not sane.
     pub(super) fn get(self, cookie: Cookie, parts: &Parts) -> Option<&str> {
         let name = self.name(cookie);
-        let pairs = parts.headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let found = pairs.flat_map(|pairs| pairs.split(';')).find_map(|pair| {
-            let (key, value) = pair.trim().split_once('=')?;
-            (key == name).then_some(value)
-        });
-        found.filter(|value| {
-            !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-        })
+        let headers = parts.headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+        cookie::find(headers, &name)
     }
 
     /// The header that sets it. `life`: `None`: until the browser is closed.
@@ -89,5 +84,63 @@ impl Jar {
     /// The header that removes it.
     pub(super) fn forget(self, cookie: Cookie) -> HeaderValue {
         self.set(cookie, "", Some(Duration::ZERO))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use axum::http::Request;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const JAR: Jar = Jar { realm: Realm::Console, is_secure: true, is_framed: false };
+
+    fn sent<'a>(headers: impl IntoIterator<Item = &'a [u8]>) -> Parts {
+        let values = headers.into_iter().filter_map(|bytes| HeaderValue::from_bytes(bytes).ok());
+        let request = values.fold(Request::builder(), |request, value| request.header(header::COOKIE, value));
+        request.body(()).unwrap().into_parts().0
+    }
+
+    /// Bytes as they come, and pieces of what is looked for.
+    fn piece() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            vec(any::<u8>(), 0..24),
+            "(__Host-|__Secure-)?postrider_(portal_)?(session|visitor|theme)".prop_map(String::into_bytes),
+            "[=; ]{1,3}".prop_map(String::into_bytes),
+            "[a-z0-9_-]{1,8}".prop_map(String::into_bytes),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn whatever_is_sent_only_a_sane_value_under_the_very_name_is_read(
+            headers in vec(vec(piece(), 0..12), 0..4),
+        ) {
+            let headers: Vec<Vec<u8>> = headers.into_iter().map(|pieces| pieces.concat()).collect();
+            let parts = sent(headers.iter().map(Vec::as_slice));
+            let Some(value) = JAR.get(Cookie::Session, &parts) else { return Ok(()) };
+            prop_assert!(value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
+            let pair = format!("__Host-postrider_session={value}");
+            let given = headers.iter().any(|header| header.windows(pair.len()).any(|at| at == pair.as_bytes()));
+            prop_assert!(given, "{value} was not sent");
+        }
+
+        #[test]
+        fn a_cookie_is_found_among_those_of_others(
+            before in vec("[a-zA-Z_]{1,12}=[!-:<-~]{0,20}", 0..6),
+            after in vec("[a-zA-Z_]{1,12}=[!-:<-~]{0,20}", 0..6),
+            value in "[A-Za-z0-9_-]{1,64}",
+        ) {
+            let own = format!("__Host-postrider_session={value}");
+            let all: Vec<String> = before.into_iter().chain([own]).chain(after).collect();
+            let parts = sent([all.join("; ").as_bytes()]);
+            prop_assert_eq!(JAR.get(Cookie::Session, &parts), Some(&*value));
+        }
     }
 }

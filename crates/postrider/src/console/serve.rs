@@ -236,7 +236,7 @@ async fn read_form(parts: &Parts, body: Body) -> Result<Form, Fault> {
     let read = tokio::time::timeout(FORM_TIMEOUT, Limited::new(body, FORM_BYTES_MAX).collect()).await;
     let read = read.map_err(|_| Fault::Unreadable("The form did not arrive in time."))?;
     let bytes = read.map_err(|_| Fault::Unreadable("The form is too large, or broke off."))?.to_bytes();
-    Form::parse(&bytes)
+    Ok(Form::parse(&bytes))
 }
 
 // ---- answers -------------------------------------------------------------------------------------------------------------

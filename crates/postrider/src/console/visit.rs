@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use axum::http::request::Parts;
+pub(super) use postrider_core::form::Form;
 use postrider_core::ids::TenantId;
 use serde::de::DeserializeOwned;
 
@@ -191,34 +192,5 @@ impl Visit {
     /// The secret of that kind that is shown this once.
     pub(super) fn revealed(&self, kind: &str) -> Option<Reveal> {
         self.said()?.reveal.clone().filter(|reveal| reveal.kind == kind)
-    }
-}
-
-/// What a form has sent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Form(Vec<(String, String)>);
-
-impl Form {
-    pub(super) fn parse(body: &[u8]) -> Result<Form, Fault> {
-        serde_urlencoded::from_bytes(body).map(Form).map_err(|_| Fault::Unreadable("The form could not be read."))
-    }
-
-    /// The first value of a field; empty if there is none.
-    pub(super) fn text(&self, name: &str) -> &str {
-        self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
-    }
-
-    /// Whether there is such a field, empty or not.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(key, _)| key == name)
-    }
-
-    /// The same, without spaces around it; `None`: empty.
-    pub(super) fn given(&self, name: &str) -> Option<&str> {
-        Some(self.text(name).trim()).filter(|text| !text.is_empty())
-    }
-
-    pub(super) fn all(&self, name: &str) -> Vec<String> {
-        self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).collect()
     }
 }

@@ -31,11 +31,12 @@ impl Lease {
         Lease(Some(Arc::new(Running { start: Instant::now(), ends: AtomicU64::new(0), term: AtomicU64::new(0) })))
     }
 
-    /// Sets its end to `span` after `from`, the moment before the renewal was asked for.
+    /// Puts its end off to `span` after `from`, the moment before the renewal was asked for. Answers may overtake each
+    /// other: an older one changes nothing.
     pub fn renew(&self, from: Instant, span: Duration) {
         if let Some(running) = &self.0 {
             let ends = (from + span).saturating_duration_since(running.start).as_millis();
-            running.ends.store(u64::try_from(ends).unwrap_or(u64::MAX), Relaxed);
+            running.ends.fetch_max(u64::try_from(ends).unwrap_or(u64::MAX), Relaxed);
         }
     }
 
@@ -85,6 +86,8 @@ mod tests {
         assert!(!lease.is_valid_at(after(11)));
         lease.renew(after(9), Duration::from_secs(10));
         assert!(lease.is_valid_at(after(11)));
+        lease.renew(start, Duration::from_secs(10));
+        assert!(lease.is_valid_at(after(11)), "an answer was overtaken");
         lease.end();
         assert!(!lease.is_valid());
         assert_eq!(lease.term(), 0, "it may be renewed");

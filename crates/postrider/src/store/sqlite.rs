@@ -9,6 +9,7 @@ mod accounts;
 mod audit;
 mod backlog;
 mod checkpoint;
+mod commits;
 mod config;
 mod connection;
 mod gateway;
@@ -55,6 +56,7 @@ use uuid::Uuid;
 
 use self::backlog::Backlog;
 use self::checkpoint::{Checkpointer, Log, PIECE_PAGES};
+use self::commits::Commits;
 use self::connection::Directory;
 use self::partition::Kind;
 use self::readers::Readers;
@@ -90,6 +92,7 @@ pub struct SqliteStore {
     readers: Readers,
     backlog: Arc<Mutex<Backlog>>,
     oldest_due: Mutex<Option<OldestDue>>,
+    commits: Arc<Commits>,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -111,6 +114,9 @@ impl OldestDue {
 
 /// A look that takes less is repeated whenever it is asked for.
 const LOOK_MAX: Duration = Duration::from_millis(50);
+
+/// A disk that does not answer for so long is not ready.
+const PING_MAX: Duration = Duration::from_secs(5);
 
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -152,6 +158,7 @@ impl SqliteStore {
         let told = log.clone();
         conn.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
             told.pages.store(pages.unsigned_abs(), Relaxed);
+            told.was_written.store(true, Relaxed);
             Ok(())
         }))?;
         let last = greatest_number(&conn)?;
@@ -166,11 +173,13 @@ impl SqliteStore {
         let checkpointer = spawn("store-checkpoint", move || checkpointer.run())?;
         let (commands, received) = mpsc::channel(COMMANDS_MAX);
         let backlog = Arc::new(Mutex::new(Backlog::default()));
+        let commits_known = Arc::new(Commits::default());
         let writer = Writer {
             session,
             commands: received,
             backlog: backlog.clone(),
             log,
+            commits: commits_known.clone(),
             checkpointer: checkpointer.thread().clone(),
             piece_pages,
         };
@@ -181,6 +190,7 @@ impl SqliteStore {
             commands: Mutex::new(Some(commands)),
             backlog,
             oldest_due: Mutex::new(None),
+            commits: commits_known,
             threads: Mutex::new(Some(Threads { writer, checkpointer, stop })),
         })
     }
@@ -197,6 +207,21 @@ impl SqliteStore {
         commands.send(Box::new(task)).await.map_err(|_| closed())?;
         drop(commands);
         answer.await.map_err(|_| closed())?
+    }
+
+    /// Whether what is written lasts: as the last commit showed, or a new one if that was long ago.
+    async fn keeps(&self) -> Result<()> {
+        if self.commands.lock().is_none() {
+            return Err(Error::Unavailable("the store is closed".into()));
+        }
+        let _asking = self.commits.asking.lock().await;
+        if let Some(known) = self.commits.known(Instant::now()) {
+            return known.map_err(Error::Unavailable);
+        }
+        match self.write(1, |session| migrate::touch(&session.conn)).await {
+            Ok(()) | Err(Error::Full) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn read<T, W>(&self, work: W) -> Result<T>
@@ -254,8 +279,12 @@ impl Store for SqliteStore {
     }
 
     async fn ping(&self) -> Result<()> {
-        self.write(0, |_| Ok(())).await?;
-        self.read(|conn| Ok(conn.query_row("SELECT 1", [], |_| Ok(()))?)).await
+        let answer = async {
+            self.keeps().await?;
+            self.read(|conn| Ok(conn.query_row("SELECT 1", [], |_| Ok(()))?)).await
+        };
+        let silent = |_| Error::Unavailable("the disk does not answer".into());
+        tokio::time::timeout(PING_MAX, answer).await.map_err(silent)?
     }
 
     async fn gauges(&self, _now: UnixMs) -> Result<Gauges> {

@@ -83,6 +83,14 @@ impl Stage {
         until("events are refused", SOON, async || (self.ledger.refused() >= enough).then_some(())).await;
     }
 
+    /// How long one event takes to be accepted, which nobody wants to have.
+    pub(crate) async fn accepts_one(&self, api: &Api) -> Duration {
+        let began = Instant::now();
+        let event = json!({ "type": "load.unwanted", "data": {} });
+        api.as_key(&self.key).post("/v1/events", event).await.expect(202);
+        began.elapsed()
+    }
+
     fn arrived(&self) -> usize {
         TYPES.iter().map(|event_type| self.receiver.count(&format!("/{event_type}"))).sum()
     }

@@ -6,10 +6,12 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use private_postgres::Stop;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::crashes::{Stage, TYPES};
 use crate::harness::{
-    Chance, Database, Deployment, Load, Nodes, Proxy, Receiver, SOON, own_server, quiet_machine, shared_machine,
+    Chance, Database, Deployment, Load, NODE_TTL, Nodes, Proxy, Receiver, SOON, own_server, quiet_machine,
+    shared_machine,
 };
 use crate::nodes::{REPEATED_MAX, story_span};
 
@@ -95,6 +97,54 @@ async fn a_database_that_cannot_be_reached_for_some_time_is_answered_with_503_an
     scene.ends_well("PostgreSQL cannot be reached", ways.len(), Some(recovery)).await;
 }
 
+/// Round trips to the database. The longest is a third of the nodes' time-to-live: a heartbeat's answer is old then, but
+/// not too old.
+const NEAR: Duration = Duration::from_millis(50);
+const FAR: Duration = Duration::from_millis(300);
+const VERY_FAR: Duration = NODE_TTL.checked_div(3).unwrap();
+/// Round trips that an acceptance may take under load, with those that it waits for: some ten; and what a busy machine may
+/// add.
+const ROUND_TRIPS_MAX: u32 = 25;
+const OWN_TIME_MAX: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PostgreSQL"]
+async fn a_database_that_is_far_away_costs_round_trips_and_nothing_else() {
+    let _machine = quiet_machine().await;
+    let mut chance = Chance::new("database far away");
+    let database = Database::new();
+    let proxy = Proxy::start(database.address()).await;
+    proxy.is_away_by(NEAR);
+    let url = database.url_through(proxy.port);
+    let deployment = Deployment::on_postgres(database).with("POSTRIDER_STORE", &url);
+    let mut scene = Scene::set(deployment, &mut chance).await;
+    for n in 0..NODES {
+        let load = scene.stage.enduring_load(scene.nodes.api(n), 10, &mut chance);
+        scene.loads.push(load);
+    }
+    let mut recovery = Duration::ZERO;
+    for (away, events) in [(NEAR, 400), (FAR, 150), (VERY_FAR, 60), (NEAR, 400)] {
+        proxy.is_away_by(away);
+        // What was under way had another way to go.
+        recovery = scene.stage.recovers().await;
+        let (accepted, refused) = (scene.stage.ledger.count(), scene.stage.ledger.refused());
+        let began = Instant::now();
+        scene.stage.accepts(events, Duration::from_secs(60)).await;
+        let span = began.elapsed().as_secs_f64();
+        let rate = (scene.stage.ledger.count() - accepted) as f64 / span;
+        let waited = scene.stage.accepts_one(scene.nodes.api(0)).await;
+        let trips = waited.as_secs_f64() / away.as_secs_f64();
+        println!("{away:?} away: {rate:.0} events/s accepted; one took {waited:.1?}, {trips:.1} round trips");
+        assert!(waited < away * ROUND_TRIPS_MAX + OWN_TIME_MAX, "{waited:?}, {trips:.1} round trips");
+        if away < VERY_FAR {
+            // Ten such round trips are as long as a call may take, so some may be refused then.
+            assert_eq!(scene.stage.ledger.refused(), refused, "{away:?} is no reason to refuse");
+        }
+        scene.nodes.assert_run();
+    }
+    scene.ends_well("PostgreSQL is far away", 0, Some(recovery)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL"]
 async fn connections_cut_at_random_leave_nothing_pending_for_ever() {
@@ -105,9 +155,9 @@ async fn connections_cut_at_random_leave_nothing_pending_for_ever() {
     let url = database.url_through(proxy.port);
     let deployment = Deployment::on_postgres(database).with("POSTRIDER_STORE", &url);
     let scene = Scene::set(deployment, &mut chance).await;
-    let end = tokio::time::Instant::now() + story_span(Duration::from_secs(15));
+    let end = Instant::now() + story_span(Duration::from_secs(15));
     let mut cuts = 0;
-    while tokio::time::Instant::now() < end {
+    while Instant::now() < end {
         cuts += usize::from(proxy.cut_one(&mut chance));
         tokio::time::sleep(Duration::from_millis(20 + chance.below(300))).await;
     }

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use postrider_core::limits;
 
 use crate::crashes::{Stage, TYPES};
-use crate::harness::{Api, Chance, Deployment, Load, Machine, SOON, Server, quiet_machine, shared_machine};
+use crate::harness::{Api, Chance, Deployment, Load, Machine, SOON, Server, quiet_machine, shared_machine, until};
 
 /// Enough of them that many wait for each commit.
 const PUBLISHERS: u64 = 24;
@@ -77,6 +77,26 @@ async fn a_disk_that_hangs_has_what_is_too_much_refused() {
 /// What one crash may repeat, by kinds of webhooks, when nothing could be recorded before it.
 const UNRECORDED: [usize; 3] = [limits::LANE_IN_FLIGHT_MAX + limits::UNRECORDED_MAX, 1, 8];
 
+/// Nobody publishes, so nothing but the question itself can find out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_server_on_a_disk_that_fails_is_not_ready_until_it_works() {
+    let _machine = shared_machine().await;
+    let machine = Machine::new();
+    let mut server = machine.under(Deployment::new()).start().await;
+    let is_answered = async |status| {
+        until("readiness is answered otherwise", SOON, async || {
+            (server.api.get("/readyz").await.status == status).then_some(())
+        })
+        .await;
+    };
+    is_answered(200).await;
+    machine.disk_fails(true);
+    is_answered(503).await;
+    machine.disk_fails(false);
+    is_answered(200).await;
+    server.assert_runs();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_fails_has_events_refused_and_loses_none_that_were_accepted() {
     let _machine = shared_machine().await;
@@ -93,9 +113,11 @@ async fn a_disk_that_fails_has_events_refused_and_loses_none_that_were_accepted(
     assert_eq!(stage.ledger.count(), accepted, "accepted, though nothing could be kept");
     assert_eq!(server.api.get("/healthz").await.status, 200, "that is no reason to be restarted");
     assert_eq!(server.api.get("/v1/webhooks").await.status, 200, "reading goes on");
+    assert_eq!(server.api.get("/readyz").await.status, 503, "it can keep nothing");
     server.assert_runs();
     machine.disk_fails(false);
     let recovery = stage.recovers().await;
+    assert_eq!(server.api.get("/readyz").await.status, 200, "what has accepted an event is ready");
     stage.accepts(300, SOON).await;
 
     // Again, and this time the process does not live to see the disk recover.

@@ -81,6 +81,7 @@ async fn a_full_disk_refuses_events_loses_none_and_goes_on_when_there_is_space()
     assert_eq!(refused.len(), 20, "the disk never became full");
     assert_eq!(server.api.get("/healthz").await.status, 200, "full is no reason to be restarted");
     assert_eq!(server.api.get("/v1/webhooks").await.status, 200, "reading goes on");
+    assert_eq!(server.api.get("/readyz").await.status, 200, "and would not behind a load balancer if this failed");
 
     std::fs::remove_file(&ballast).unwrap();
     let over = Instant::now();

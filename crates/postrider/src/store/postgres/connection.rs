@@ -1,7 +1,7 @@
 //! Connections: how they are made, encrypted and shared out.
 //!
 //! Acceptances and outcomes have connections of their own, so that they never wait behind readers; so has the session,
-//! whose heartbeats may wait behind nothing.
+//! and so have its heartbeats, which may wait behind nothing.
 
 use std::future::Future;
 use std::path::Path;
@@ -32,8 +32,12 @@ use crate::store::{Error, Result};
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Making one, with all addresses, encryption and authentication.
 const CREATE_MAX: Duration = Duration::from_secs(10);
-/// For heartbeats and takeovers, and for notifications.
-pub(super) const SESSION_CONNECTIONS: usize = 2;
+/// For takeovers, and for notifications.
+const SESSION_CONNECTIONS: usize = 2;
+/// For heartbeats. The second one is made only where an answer is not there when the next heartbeat is due.
+pub(super) const HEART_CONNECTIONS: usize = 2;
+/// Connections of a node beside those that can be set: these, and the one that listens.
+pub(super) const FURTHER_CONNECTIONS: usize = SESSION_CONNECTIONS + HEART_CONNECTIONS + 1;
 
 /// The node's connections.
 #[derive(Debug)]
@@ -41,6 +45,7 @@ pub(super) struct Pools {
     pub(super) hot: Pool,
     pub(super) general: Pool,
     pub(super) session: Pool,
+    pub(super) heart: Pool,
     pub(super) dialer: Arc<Dialer>,
     /// Connections made before this moment may be dead without knowing it.
     suspect_before: Mutex<Option<Instant>>,
@@ -70,6 +75,7 @@ impl Pools {
             hot: pool(hot, BY_KEY)?,
             general: pool(general, "")?,
             session: pool(SESSION_CONNECTIONS, "")?,
+            heart: pool(HEART_CONNECTIONS, "")?,
             dialer,
             suspect_before: Mutex::default(),
         })
@@ -90,7 +96,7 @@ impl Pools {
     /// Throws away every connection there is, those in use when they come back: one of them has not answered.
     pub(super) fn suspect(&self) {
         *self.suspect_before.lock() = Some(Instant::now());
-        for pool in [&self.hot, &self.general, &self.session] {
+        for pool in [&self.hot, &self.general, &self.session, &self.heart] {
             pool.retain(|_, _| false);
         }
     }
@@ -99,6 +105,7 @@ impl Pools {
         self.hot.close();
         self.general.close();
         self.session.close();
+        self.heart.close();
     }
 }
 

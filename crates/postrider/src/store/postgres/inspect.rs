@@ -7,7 +7,7 @@ use postrider_core::time::UnixMs;
 use tokio_postgres::types::Type;
 use tokio_postgres::{AsyncMessage, Row};
 
-use super::connection::SESSION_CONNECTIONS;
+use super::connection::FURTHER_CONNECTIONS;
 use super::nodes::machine_ms;
 use super::partition::{self, Kind};
 use super::{Node, PgStore, Settings, gateway, migrate, replies};
@@ -192,8 +192,7 @@ async fn connections(node: &Node, client: &Object) -> Result<Vec<Observation>> {
         )
         .await?;
     let (room, living): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-    // The listener has one that is in no pool.
-    let each = i64::try_from(node.settings.connections + SESSION_CONNECTIONS + 1).unwrap_or(i64::MAX);
+    let each = i64::try_from(node.settings.connections + FURTHER_CONNECTIONS).unwrap_or(i64::MAX);
     let nodes = living.max(1);
     let need = nodes.saturating_mul(each);
     let text = format!("{nodes} × {each} needed at most, the server has {room}");

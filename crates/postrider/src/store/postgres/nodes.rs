@@ -7,6 +7,8 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use postrider_core::ids::{DeliveryId, WebhookId};
 use postrider_core::time::UnixMs;
 use tokio::time::Instant;
@@ -14,6 +16,7 @@ use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
+use super::connection::HEART_CONNECTIONS;
 use super::failure::code_of;
 use super::{Node, PgStore, settings, takeover, transfer};
 use crate::store::{Begun, Error, LaneSummary, LivingNode, Notice, Result, Signal};
@@ -136,26 +139,49 @@ async fn lanes(node: &Node) -> Result<Vec<LaneSummary>> {
 
 // ---- heartbeats ------------------------------------------------------------------------------------------------------
 
+const BEAT: &str = "UPDATE nodes SET heartbeat_at = clock_timestamp() WHERE session = $1 AND NOT dead \
+     RETURNING (extract(epoch FROM clock_timestamp()) * 1000)::bigint, (SELECT count(*) FROM nodes WHERE NOT dead)";
+
 /// Shows that this node lives. `false`: it was taken for dead.
+///
+/// One round trip, once there is a connection. However long it took to make one, only the answer's own way counts.
 pub(super) async fn beat(node: &Node) -> Result<bool> {
-    let session = node.session();
-    let client = node.session_client().await?;
+    let client = node.pools.get(&node.pools.heart).await?;
+    let (session, ttl) = (node.session(), node.ttl());
     let (sent, sent_ms) = (Instant::now(), machine_ms());
-    let row = client
-        .query_typed_opt(
-            "UPDATE nodes SET heartbeat_at = clock_timestamp() WHERE session = $1 AND NOT dead \
-             RETURNING (extract(epoch FROM clock_timestamp()) * 1000)::bigint, \
-             (SELECT count(*) FROM nodes WHERE NOT dead)",
-            &[(&session, Type::INT4)],
-        )
-        .await?;
-    let Some(row) = row else { return Ok(session != node.session()) };
-    measure_clock(node, row.try_get(0)?, sent_ms, sent.elapsed());
+    // Later than that it would renew nothing.
+    let span = lease_span(ttl);
+    let asked = async { Ok(client.query_typed_opt(BEAT, &[(&session, Type::INT4)]).await?) };
+    let row = node.within(span, asked).await?;
+    // An answer that was overtaken by the news of the end renews nothing.
+    if session != node.session() || session == node.lost.load(Relaxed) {
+        return Ok(true);
+    }
+    let Some(row) = row else { return Ok(false) };
+    let took = sent.elapsed();
+    measure_clock(node, row.try_get(0)?, sent_ms, took);
     node.living.store(usize::try_from(row.try_get::<_, i64>(1)?).unwrap_or(1), Relaxed);
-    node.lease.renew(sent, node.ttl() * 2 / 3);
-    node.pulse.lock().beaten(sent, node.ttl());
+    node.lease.renew(sent, span);
+    let mut pulse = node.pulse.lock();
+    pulse.beaten(sent, ttl);
+    if pulse.has_become_weak(took, ttl) {
+        tracing::warn!(
+            round_trip_ms = took.as_millis(),
+            ttl_ms = ttl.as_millis(),
+            "store: the database is too far away for this time-to-live, which should be {TRIPS_MIN} round trips or more"
+        );
+    }
     Ok(true)
 }
+
+/// For how long a heartbeat lets a node send.
+fn lease_span(ttl: Duration) -> Duration {
+    ttl * 2 / 3
+}
+
+/// A time-to-live is worth its name if it is this many round trips: so long a node sends without a break, and may judge
+/// about others.
+const TRIPS_MIN: u32 = 5;
 
 /// Who is not taken for dead, and when each last showed that it lives.
 pub(super) async fn living(store: &PgStore) -> Result<Vec<LivingNode>> {
@@ -198,6 +224,7 @@ pub(super) fn machine_ms() -> i64 {
 pub(super) struct Pulse {
     last: Option<Instant>,
     judges_from: Option<Instant>,
+    is_weak: bool,
 }
 
 impl Pulse {
@@ -206,7 +233,14 @@ impl Pulse {
         if self.last.is_some_and(|last| sent.saturating_duration_since(last) > ttl / 2) {
             self.judges_from = Some(sent + ttl);
         }
-        self.last = Some(sent);
+        // Answers may overtake each other.
+        self.last = self.last.max(Some(sent));
+    }
+
+    /// Whether a round trip is too long for the time-to-live and the one before was not.
+    pub(super) fn has_become_weak(&mut self, round_trip: Duration, ttl: Duration) -> bool {
+        let was_weak = std::mem::replace(&mut self.is_weak, round_trip * TRIPS_MIN > ttl);
+        self.is_weak && !was_weak
     }
 
     /// Whether others whose heartbeats are old are dead.
@@ -236,26 +270,43 @@ impl Node {
         UnixMs(machine_ms() + self.offset.load(Relaxed))
     }
 
-    /// Beats for ever, five times in a time to live.
+    /// Beats for ever, five times in a time to live. Nothing waits for an answer, which may be on its way for longer than
+    /// that, or never come over a connection that is dead.
     pub(super) async fn keep_beating(&self) {
         let every = self.ttl() / 5;
+        let mut due = Instant::now() + every;
+        let mut under_way = FuturesUnordered::new();
         loop {
-            tokio::time::sleep(every).await;
-            let session = self.session();
-            if session == 0 || self.lost.load(Relaxed) == session {
-                continue;
-            }
-            match self.within(every.max(Duration::from_millis(500)) * 2, beat(self)).await {
-                Ok(true) => {}
-                Ok(false) => self.lose(session),
-                Err(error) => tracing::warn!(%error, "store: no heartbeat; sending stops if this goes on"),
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => {
+                    due = Instant::now() + every;
+                    if under_way.len() < HEART_CONNECTIONS {
+                        under_way.push(self.beat_once());
+                    }
+                }
+                Some(()) = under_way.next() => {}
             }
         }
     }
 
+    async fn beat_once(&self) {
+        let session = self.session();
+        if session == 0 || self.lost.load(Relaxed) == session {
+            return;
+        }
+        match beat(self).await {
+            Ok(true) => {}
+            Ok(false) => self.lose(session),
+            Err(error) => tracing::warn!(%error, "store: no heartbeat; sending stops if this goes on"),
+        }
+    }
+
     fn lose(&self, session: i32) {
+        // Two heartbeats may hear of it.
+        if self.session() != session || self.lost.swap(session, Relaxed) == session {
+            return;
+        }
         self.lease.lose();
-        self.lost.store(session, Relaxed);
         tracing::warn!(session, "store: this node was taken for dead; what it held is others' now");
         self.signal(Signal::Lost);
     }

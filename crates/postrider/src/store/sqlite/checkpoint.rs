@@ -27,6 +27,8 @@ pub(super) struct Log {
     pub(super) pages: AtomicU32,
     /// How many of them the last checkpoint found.
     copied: AtomicU32,
+    /// A commit has written to it.
+    pub(super) was_written: AtomicBool,
     /// The writer is to copy the rest.
     pub(super) finish: AtomicBool,
 }

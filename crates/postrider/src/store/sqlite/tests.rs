@@ -118,6 +118,55 @@ async fn a_full_store_refuses_writes_still_reads_and_goes_on_when_there_is_room(
     assert_eq!(world.store().events(all_events(Scope::Platform)).await.unwrap().items.len(), 2);
 }
 
+#[tokio::test]
+async fn a_store_whose_commits_fail_says_so_until_one_succeeds() {
+    let directory = TempDir::new().unwrap();
+    let (mut world, store) = world(&directory).await;
+    let impatient = |session: &mut super::Session| Ok(session.conn.busy_timeout(std::time::Duration::ZERO)?);
+    store.write(0, impatient).await.unwrap();
+    // Somebody else holds the file: every transaction fails, as on a disk that does.
+    let other = Connection::open(directory.path().join("postrider.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let event = world.event(tenant(1), &[webhook(1)]);
+    let refused = world.store().accept(vec![event.clone()], world.now).await.unwrap_err();
+    assert!(matches!(refused, Error::Unavailable(_)), "{refused:?}");
+    let unready = store.ping().await.unwrap_err();
+    assert!(matches!(unready, Error::Unavailable(_)), "the last commit failed: {unready:?}");
+    store.commits.forget();
+    let unready = store.ping().await.unwrap_err();
+    assert!(matches!(unready, Error::Unavailable(_)), "it was asked anew: {unready:?}");
+    other.execute_batch("ROLLBACK").unwrap();
+    world.accept(event).await;
+    store.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn asking_an_idle_store_whether_it_keeps_what_is_written_writes() {
+    let directory = TempDir::new().unwrap();
+    let (_world, store) = world(&directory).await;
+    let logged = || std::fs::metadata(directory.path().join("postrider.db-wal")).unwrap().len();
+    store.commits.forget();
+    let before = logged();
+    store.ping().await.unwrap();
+    let once = logged();
+    assert!(once > before, "a disk that was not asked says nothing");
+    store.write(0, |_| Ok(())).await.unwrap();
+    assert_eq!(logged(), once, "what writes nothing is no such question");
+}
+
+#[tokio::test]
+async fn a_full_store_is_ready_since_reading_goes_on() {
+    let directory = TempDir::new().unwrap();
+    let (mut world, store) = world(&directory).await;
+    world.send(tenant(1), &[webhook(1)]).await;
+    store.leave_room(4).await;
+    let event = large(&mut world);
+    assert!(matches!(world.store().accept(vec![event], world.now).await, Err(Error::Full)));
+    store.ping().await.unwrap();
+    store.commits.forget();
+    store.ping().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_that_fails_takes_no_other_of_its_commit_with_it() {
     let directory = TempDir::new().unwrap();

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::backlog::{Backlog, Move};
 use super::checkpoint::{Log, checkpoint};
+use super::commits::Commits;
 use super::hot::HotDays;
 use crate::store::{Error, Result};
 
@@ -142,6 +143,7 @@ pub(super) struct Writer {
     pub(super) commands: mpsc::Receiver<Box<dyn Command>>,
     pub(super) backlog: Arc<Mutex<Backlog>>,
     pub(super) log: Arc<Log>,
+    pub(super) commits: Arc<Commits>,
     /// Woken after commits.
     pub(super) checkpointer: std::thread::Thread,
     /// Pages added to the log that make a checkpoint worth while.
@@ -173,6 +175,10 @@ impl Writer {
         match transaction(&mut self.session, batch) {
             Ok(()) => self.publish(),
             Err(error) => {
+                // A lone command's own failure says nothing of the disk, unless it is one of the disk.
+                if batch.len() > 1 || matches!(error, Error::Full | Error::Unavailable(_)) {
+                    self.note_failure(&error);
+                }
                 if !self.session.conn.is_autocommit()
                     && let Err(error) = self.session.conn.execute_batch("ROLLBACK")
                 {
@@ -188,8 +194,19 @@ impl Writer {
         metrics::histogram!("postrider_store_commit_commands").record(batch.len() as f64);
     }
 
+    /// A full disk is none that fails: reading goes on, and people are needed at the console to make room.
+    fn note_failure(&self, error: &Error) {
+        match error {
+            Error::Full => self.commits.succeeded(Instant::now()),
+            other => self.commits.failed(Instant::now(), other.to_string()),
+        }
+    }
+
     /// What was committed becomes visible in memory, and the checkpointer learns of it.
     fn publish(&mut self) {
+        if self.log.was_written.swap(false, Relaxed) {
+            self.commits.succeeded(Instant::now());
+        }
         if self.session.restart.is_some() || !self.session.moves.is_empty() {
             let mut backlog = self.backlog.lock();
             if let Some(lanes) = self.session.restart.take() {

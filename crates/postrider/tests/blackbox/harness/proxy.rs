@@ -1,11 +1,13 @@
 //! The network between a deployment and its database, as far as a story wants to spoil it.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::Chance;
 
@@ -25,6 +27,8 @@ enum Network {
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     network: watch::Sender<Network>,
+    /// How long bytes travel, one way.
+    distance: watch::Sender<Duration>,
     connections: Arc<Mutex<Vec<AbortHandle>>>,
     listening: AbortHandle,
 }
@@ -34,6 +38,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (network, state) = watch::channel(Network::Through);
+        let (distance, away) = watch::channel(Duration::ZERO);
         let connections = Arc::<Mutex<Vec<AbortHandle>>>::default();
         let shared = connections.clone();
         let listening = tokio::spawn(async move {
@@ -41,13 +46,13 @@ impl Proxy {
                 if *state.borrow() == Network::Refusing {
                     continue;
                 }
-                let connection = tokio::spawn(forward(stream, target.clone(), state.clone()));
+                let connection = tokio::spawn(forward(stream, target.clone(), state.clone(), away.clone()));
                 let mut connections = shared.lock().unwrap();
                 connections.retain(|connection| !connection.is_finished());
                 connections.push(connection.abort_handle());
             }
         });
-        Proxy { port, network, connections, listening: listening.abort_handle() }
+        Proxy { port, network, distance, connections, listening: listening.abort_handle() }
     }
 
     /// Bytes stop passing; nobody is told.
@@ -61,6 +66,11 @@ impl Proxy {
         for connection in self.connections.lock().unwrap().drain(..) {
             connection.abort();
         }
+    }
+
+    /// Bytes that come from now on take half of this each way; they never overtake others.
+    pub(crate) fn is_away_by(&self, round_trip: Duration) {
+        self.distance.send_replace(round_trip / 2);
     }
 
     pub(crate) fn let_through(&self) {
@@ -87,34 +97,74 @@ impl Drop for Proxy {
     }
 }
 
-async fn forward(client: TcpStream, target: (String, u16), network: watch::Receiver<Network>) {
+async fn forward(
+    client: TcpStream,
+    target: (String, u16),
+    network: watch::Receiver<Network>,
+    distance: watch::Receiver<Duration>,
+) {
     let mut passes = network.clone();
     if passes.wait_for(|state| *state == Network::Through).await.is_err() {
         return;
     }
+    let round_trip = 2 * *distance.borrow();
+    // Who connects waits for the first answer of the other side; here it would come from this machine.
+    tokio::time::sleep(round_trip).await;
     let Ok(server) = TcpStream::connect(target).await else { return };
     drop(client.set_nodelay(true));
     drop(server.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
-        () = copy(from_client, to_server, network.clone()) => {}
-        () = copy(from_server, to_client, network) => {}
+        () = copy(from_client, to_server, network.clone(), distance.clone()) => {}
+        () = copy(from_server, to_client, network, distance) => {}
     }
 }
 
+/// Chunks that may be on their way at once: far more than a store's connection has.
+const TRAVELLING_MAX: usize = 1024;
+
 async fn copy(
+    from: impl AsyncRead + Unpin,
+    to: impl AsyncWrite + Unpin,
+    network: watch::Receiver<Network>,
+    distance: watch::Receiver<Duration>,
+) {
+    let (travelling, arriving) = mpsc::channel(TRAVELLING_MAX);
+    let departing = async {
+        depart(from, travelling, distance).await;
+        // What has departed still arrives.
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = arrive(to, arriving, network) => {}
+        () = departing => {}
+    }
+}
+
+async fn depart(
     mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    mut network: watch::Receiver<Network>,
+    travelling: mpsc::Sender<(Instant, Vec<u8>)>,
+    distance: watch::Receiver<Duration>,
 ) {
     let mut chunk = vec![0; 64 * 1024];
-    loop {
-        let Ok(read @ 1..) = from.read(&mut chunk).await else { return };
-        if network.wait_for(|state| *state == Network::Through).await.is_err() {
+    while let Ok(read @ 1..) = from.read(&mut chunk).await {
+        let arrives = Instant::now() + *distance.borrow();
+        if travelling.send((arrives, chunk[..read].to_vec())).await.is_err() {
             return;
         }
-        if to.write_all(&chunk[..read]).await.is_err() {
+    }
+}
+
+async fn arrive(
+    mut to: impl AsyncWrite + Unpin,
+    mut arriving: mpsc::Receiver<(Instant, Vec<u8>)>,
+    mut network: watch::Receiver<Network>,
+) {
+    while let Some((arrives, chunk)) = arriving.recv().await {
+        tokio::time::sleep_until(arrives).await;
+        let passes = network.wait_for(|state| *state == Network::Through).await.is_ok();
+        if !passes || to.write_all(&chunk).await.is_err() {
             return;
         }
     }

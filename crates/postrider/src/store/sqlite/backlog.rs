@@ -43,13 +43,13 @@ pub(super) struct Backlog {
     /// Webhooks with held rows: those that are being sent to.
     held: HashMap<WebhookId, Held>,
     total: u64,
-    /// What has been held no longer since each reader began, by the reader's number. Reads are short.
-    left: BTreeMap<u64, Vec<(WebhookId, i64)>>,
+    /// What has moved out of its place since each reader began, by the reader's number. Reads are short.
+    left: BTreeMap<u64, Vec<Move>>,
     readers: u64,
 }
 
-/// A reader of the store and of the backlog together: it began with a snapshot of the store, and sees as held what was held
-/// at any time since then. Whatever the snapshot has as held is among these.
+/// A reader of the store and of the backlog together: it began with a snapshot of the store, and sees as pending what was so
+/// at any time since then. Whatever the snapshot has as pending is among these.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     backlog: &'a Mutex<Backlog>,
@@ -69,14 +69,19 @@ impl<'a> Reader<'a> {
 
     /// Webhooks of a tenant with something pending.
     pub(super) fn webhooks(&self, tenant: TenantId) -> Vec<WebhookId> {
-        self.backlog.lock().webhooks(tenant)
+        let backlog = self.backlog.lock();
+        let mut all = backlog.webhooks(tenant);
+        all.extend(backlog.left(self.number).filter(|step| step.tenant == tenant).map(|step| step.webhook));
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     /// Numbers of held rows of one webhook in `low..before`, newest first, about `limit`.
     pub(super) fn held(&self, webhook: WebhookId, low: i64, before: i64, limit: usize) -> Vec<i64> {
         let backlog = self.backlog.lock();
-        let left = backlog.left.get(&self.number).map_or(&[][..], Vec::as_slice);
-        let left = left.iter().filter(|(of, n)| *of == webhook && (low..before).contains(n)).map(|(_, n)| *n);
+        let left = backlog.left(self.number).filter(|step| step.from == Place::Held && step.webhook == webhook);
+        let left = left.map(|step| step.n).filter(|n| (low..before).contains(n));
         let held = backlog.held.get(&webhook).into_iter().flat_map(|held| held.rows.range(..before).rev());
         held.take(limit).copied().take_while(|n| *n >= low).chain(left).collect()
     }
@@ -102,8 +107,8 @@ impl Backlog {
             (_, Place::Nowhere) => self.total = self.total.saturating_sub(1),
             _ => {}
         }
-        if step.from == Place::Held {
-            self.left.values_mut().for_each(|left| left.push((step.webhook, step.n)));
+        if step.from != Place::Nowhere {
+            self.left.values_mut().for_each(|left| left.push(*step));
         }
         match step.from {
             Place::Nowhere => {}
@@ -118,6 +123,11 @@ impl Backlog {
             }
             Place::Parked => *self.parked.entry((step.tenant, step.webhook)).or_default() += 1,
         }
+    }
+
+    /// What has moved out of its place since this reader began.
+    fn left(&self, reader: u64) -> impl Iterator<Item = &Move> {
+        self.left.get(&reader).into_iter().flatten()
     }
 
     fn no_longer_held(&mut self, step: &Move) {
@@ -208,6 +218,19 @@ mod tests {
         backlog.apply(&[moved(1, Place::Parked, Place::Nowhere), moved(2, Place::Held, Place::Nowhere)]);
         assert_eq!((backlog.total(), backlog.of_tenant(ONE), backlog.webhooks(ONE)), (0, 0, vec![]));
         assert!(backlog.held.is_empty() && backlog.parked.is_empty());
+    }
+
+    #[test]
+    fn a_reader_sees_what_was_pending_when_it_began() {
+        let moved = |webhook, n, from, to| Move { tenant: ONE, webhook: hook(webhook), n, from, to };
+        let backlog = Mutex::new(Backlog::default());
+        backlog.lock().apply(&[moved(1, 1, Place::Nowhere, Place::Held), moved(2, 2, Place::Nowhere, Place::Parked)]);
+        let before = Reader::new(&backlog);
+        backlog.lock().apply(&[moved(1, 1, Place::Held, Place::Nowhere), moved(2, 2, Place::Parked, Place::Nowhere)]);
+        assert_eq!(before.webhooks(ONE), [hook(1), hook(2)]);
+        assert_eq!((before.held(hook(1), 0, 10, 5), before.held(hook(2), 0, 10, 5)), (vec![1], vec![]));
+        assert!(before.webhooks(TWO).is_empty());
+        assert!(Reader::new(&backlog).webhooks(ONE).is_empty());
     }
 
     #[test]

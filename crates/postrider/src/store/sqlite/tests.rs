@@ -5,6 +5,7 @@ pub(crate) mod migrating;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_core::delivery::DeliveryStatus;
@@ -13,7 +14,7 @@ use postrider_core::time::UnixMs;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::{SqliteStore, connection, history, received, replay, sources, stats};
+use super::{LOOK_MAX, OldestDue, SqliteStore, connection, history, received, replay, sources, stats};
 use crate::store::conformance::world::*;
 use crate::store::conformance::{Backend, receiving};
 use crate::store::*;
@@ -237,6 +238,13 @@ async fn sqlite_is_built_as_configured() {
     });
     let options = options.await.unwrap();
     assert!(options.iter().any(|option| option == "DEFAULT_MEMSTATUS=0"), "{options:?}");
+}
+
+#[test]
+fn a_look_for_what_is_due_longest_that_takes_long_is_not_repeated_for_a_while() {
+    let look = |took| OldestDue { due_at: None, looked_at: std::time::Instant::now(), took };
+    assert!(look(Duration::from_secs(3600)).is_fresh());
+    assert!(!look(LOOK_MAX).is_fresh(), "it costs too little to be spared");
 }
 
 /// How often the write-ahead log has started over: a number in its header.

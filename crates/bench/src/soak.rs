@@ -17,6 +17,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::disk;
 use crate::latency::Summary;
+use crate::machine;
 use crate::process;
 use crate::server::{ADMIN_KEY, Server};
 use crate::session::Measurement;
@@ -27,7 +28,7 @@ use trend::{Held, Trend};
 /// How long the load lasts if nothing else is asked for.
 pub(crate) const SECONDS: u64 = 1_800;
 /// How long the peak is looked for before.
-pub(crate) const PEAK: Duration = Duration::from_secs(15);
+pub(crate) const PEAK: Duration = Duration::from_secs(60);
 /// Waits before the retries: short, so that what failed comes again within the interval, and more than a delivery needs
 /// (it fails at most three times).
 pub(crate) const SCHEDULE_MS: [u64; 5] = [500, 1_000, 2_000, 4_000, 8_000];
@@ -74,6 +75,8 @@ pub(crate) struct Point {
     pub(crate) log_bytes: u64,
     /// Cores the server kept busy.
     pub(crate) server_cores: f64,
+    /// What a piece of work that is always the same took the machine ([`machine::pace_ms`]).
+    pub(crate) pace_ms: f64,
     /// How much later than it should have the look began: for so long the machine, or this program, stood still.
     pub(crate) late_ms: f64,
     /// Webhooks that are not active, or of which a delivery has failed for good.
@@ -209,6 +212,8 @@ impl Watch {
             database_bytes: disk.database_bytes,
             log_bytes: disk.log_bytes,
             server_cores: (now.cpu_seconds - before.cpu_seconds) / seconds,
+            // On a thread of its own, so that the load does not wait for it.
+            pace_ms: tokio::task::spawn_blocking(machine::pace_ms).await?,
             late_ms: 0.0,
             unwell: unwell(&mut api).await?,
         };

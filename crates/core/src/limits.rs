@@ -307,8 +307,11 @@ pub const JWKS_KEPT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub const JWKS_REFETCH_MIN: Duration = Duration::from_secs(30);
 pub const JWKS_RETRY_MIN: Duration = Duration::from_secs(10);
 
-/// Connections to the API at once; the next one waits in the backlog of the socket.
+/// Connections to the API at once; beyond them, those that only wait are closed for the next one.
 pub const SERVE_CONNECTIONS_MAX: usize = 8192;
+/// Connections that wait to be accepted; the system may have a lower bound (`net.core.somaxconn`). Whoever finds no place
+/// tries again a second later, so a burst must fit in: the usual 128 do not.
+pub const SERVE_BACKLOG: u32 = 4096;
 /// From the first byte of a request's head to its last.
 pub const SERVE_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may wait between two requests: above the 60 s after which common load balancers close theirs.

@@ -4,8 +4,10 @@
 //! flight end or are released uncounted, the store is closed, exit code 0 within the grace period. A second signal
 //! ends the process at once with 128 + its number (130 or 143); the store is made for that, too.
 
+mod crowd;
 mod descriptors;
 mod head_watch;
+mod requests;
 mod serving;
 mod signals;
 
@@ -14,7 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use tokio::net::TcpListener;
+use postrider_core::limits;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::Instant;
 
 use crate::app::App;
@@ -30,8 +33,15 @@ const REQUESTS_GRACE_MAX: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// The address is in use or not of this machine; the message says which and what to do.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
+pub fn bind(address: SocketAddr) -> Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // So that a restart need not wait until the connections of the process before are forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(limits::SERVE_BACKLOG)
+    };
+    listen().map_err(|error| {
         anyhow!("cannot listen on {address}: {error}. Choose another address with --listen or POSTRIDER_LISTEN")
     })
 }

@@ -88,7 +88,7 @@ impl Of {
 pub(super) fn trends(points: &[Point]) -> Vec<Trend> {
     use Bound::{AtLeast, AtMost};
     use Of::{Greatest, Growth, Median};
-    let rows: [(&'static str, &'static str, Of, Figure, Bound); 10] = [
+    let rows: [(&'static str, &'static str, Of, Figure, Bound); 11] = [
         ("delivered a second", "", Median, |point| point.delivered_per_second, AtLeast(RATE_MIN)),
         ("latency of first attempts, p50", "ms", Median, Point::first_p50_ms, AtMost(1.5)),
         ("latency of first attempts, p99", "ms", Median, Point::first_p99_ms, AtMost(1.5)),
@@ -99,6 +99,7 @@ pub(super) fn trends(points: &[Point]) -> Vec<Trend> {
         ("write-ahead log, greatest", "MB", Greatest, |point| point.log_bytes as f64 / 1e6, AtMost(1.25)),
         ("disk for each further delivery", "B", Growth, Point::database_bytes_per_delivery, AtMost(1.1)),
         ("server CPU s per 10,000", "", Median, Point::cpu_seconds_per_10k, AtMost(1.25)),
+        ("the machine: CPU time of the same work", "ms", Median, |point| point.pace_ms, AtMost(1.1)),
     ];
     let quarter = points.len() / 4;
     let (second, last) = (&points[quarter..2 * quarter], &points[3 * quarter..]);
@@ -204,6 +205,7 @@ mod tests {
                 database_bytes: 1_400 * 30_000 * number,
                 log_bytes: 64_000_000,
                 server_cores: 0.6,
+                pace_ms: 10.0,
                 retried: Summary { count: 1_000, p50_ms: 505.0 + noise, p99_ms: 1_500.0, max_ms: 1_600.0 },
                 silence_max_ms: 80.0,
                 failed_in_a_row_max: 3,
@@ -294,7 +296,7 @@ mod tests {
     #[test]
     fn hardly_any_points_are_a_verdict_without_a_panic() {
         for points in [vec![], steady()[..3].to_vec(), steady()[..5].to_vec()] {
-            assert_eq!(trends(&points).len(), 10);
+            assert_eq!(trends(&points).len(), 11);
         }
     }
 }

@@ -84,7 +84,7 @@ impl Server {
             config.egress.allow = vec![loopback];
             config.shutdown_grace = Duration::from_secs(2);
         })?;
-        let listener = lifecycle::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+        let listener = lifecycle::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let url = format!("http://{}", listener.local_addr()?).parse().map_err(anyhow::Error::from)?;
         let client = Client::new(url, opened.config.admin_key.clone(), None)?;
         let app = App::start(opened.config).await?;

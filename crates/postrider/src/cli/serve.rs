@@ -19,7 +19,7 @@ pub(super) async fn run(flags: &ConfigFlags, terminal: &mut Terminal) -> Result<
         tracing::warn!("{warning}");
     }
     lifecycle::raise_limit();
-    let listener = lifecycle::bind(loaded.checked.listen()).await?;
+    let listener = lifecycle::bind(loaded.checked.listen())?;
     let address = listener.local_addr()?;
     let opened = loaded.checked.open(&System)?;
     for warning in &opened.warnings {

@@ -64,7 +64,7 @@ impl World {
                 config.egress.allow = vec!["127.0.0.1/32".parse().unwrap()];
             })
             .unwrap();
-        let listener = lifecycle::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let listener = lifecycle::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let key = opened.config.admin_key.reveal().to_owned();
         let app = App::start(opened.config).await.unwrap();

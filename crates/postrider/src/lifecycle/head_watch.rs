@@ -10,72 +10,17 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
-use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use super::requests::Requests;
+
 /// How an HTTP/2 connection begins.
 const HTTP2_PREFACE: &[u8] = b"PRI * ";
-
-/// The requests of one connection.
-#[derive(Debug, Default)]
-pub(super) struct Requests {
-    begun: AtomicUsize,
-    unanswered: AtomicUsize,
-}
-
-/// A request that is being answered, until the last byte of the reply was handed over.
-#[derive(Debug)]
-pub(super) struct Answering(Arc<Requests>);
-
-impl Answering {
-    pub(super) fn begin(requests: &Arc<Requests>) -> Answering {
-        requests.begun.fetch_add(1, Relaxed);
-        requests.unanswered.fetch_add(1, Relaxed);
-        Answering(requests.clone())
-    }
-
-    /// Lasts as long as `body`.
-    pub(super) fn until_sent(self, body: Body) -> Reply {
-        Reply { body, _answering: self }
-    }
-}
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        self.0.unanswered.fetch_sub(1, Relaxed);
-    }
-}
-
-/// The body of a reply that knows when it is over.
-#[derive(Debug)]
-pub(super) struct Reply {
-    body: Body,
-    _answering: Answering,
-}
-
-impl http_body::Body for Reply {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
 
 /// A connection whose reads fail once its client took too long.
 #[derive(Debug)]
@@ -98,12 +43,13 @@ pub(super) struct HeadWatch {
 }
 
 impl HeadWatch {
-    pub(super) fn new(stream: TcpStream, head: Duration, idle: Duration) -> HeadWatch {
+    /// `requests` is to be told by the connection's service.
+    pub(super) fn new(stream: TcpStream, head: Duration, idle: Duration, requests: Arc<Requests>) -> HeadWatch {
         HeadWatch {
             stream,
             head,
             idle,
-            requests: Arc::default(),
+            requests,
             seen: 0,
             looked_at: 0,
             // Whoever connects has something to say: the first request is due like the rest of a head.
@@ -115,18 +61,13 @@ impl HeadWatch {
         }
     }
 
-    /// To be told by the connection's service.
-    pub(super) fn requests(&self) -> Arc<Requests> {
-        self.requests.clone()
-    }
-
     fn note(&mut self, bytes: &[u8]) {
         if self.is_first_read {
             self.is_first_read = false;
             self.is_http2 = bytes.starts_with(HTTP2_PREFACE);
         }
         // Bytes that come while a request is answered are its body's.
-        self.is_partial |= self.requests.unanswered.load(Relaxed) == 0;
+        self.is_partial |= !self.requests.is_answering();
     }
 
     /// Ready when the client has let us wait for too long.
@@ -134,8 +75,8 @@ impl HeadWatch {
         if self.is_http2 {
             return Poll::Pending;
         }
-        let begun = self.requests.begun.load(Relaxed);
-        let is_answering = self.requests.unanswered.load(Relaxed) > 0;
+        let begun = self.requests.begun();
+        let is_answering = self.requests.is_answering();
         if begun != self.seen {
             // The bytes so far were those requests'.
             self.seen = begun;
@@ -166,7 +107,9 @@ impl AsyncRead for HeadWatch {
             this.note(&buf.filled()[before..]);
             return Poll::Ready(result);
         }
-        ready!(this.poll_overdue(cx));
+        if this.requests.poll_give_way(cx).is_pending() {
+            ready!(this.poll_overdue(cx));
+        }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }

@@ -1,6 +1,7 @@
 //! Serves HTTP/1.1 and, by prior knowledge, HTTP/2 on a bounded number of connections, and drains them when asked.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,15 +12,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use metrics::gauge;
 use postrider_core::limits;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
-use super::head_watch::{Answering, HeadWatch};
+use super::crowd::Crowd;
+use super::head_watch::HeadWatch;
+use super::requests::{Answering, Requests};
 
 /// Bounds of serving; the defaults are those of `limits.rs`.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +49,9 @@ impl Default for ServeLimits {
 /// How long to wait after the system had no file descriptor or memory for a connection.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
+/// How long to wait for one of the connections that were asked to give way before others are asked.
+const ROOM_RETRY: Duration = Duration::from_millis(50);
+
 /// Serves `router` until `stopping` is canceled, then closes the socket, lets requests in flight end and gives back
 /// how long that took. Every request carries the `ConnectInfo` of its peer.
 pub async fn serve(
@@ -58,25 +63,24 @@ pub async fn serve(
     let builder = Arc::new(connection_builder());
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(limits.connections));
-    let open = gauge!("postrider_http_connections");
+    let crowd = Crowd::new();
+    let admit = async || {
+        let (stream, peer) = accept(&listener).await;
+        (stream, peer, room(&slots, &crowd).await)
+    };
     loop {
-        let slot = tokio::select! {
+        let (stream, peer, slot) = tokio::select! {
             () = stopping.cancelled() => break,
-            slot = slots.clone().acquire_owned() => slot.expect("the semaphore is never closed"),
+            admitted = admit() => admitted,
         };
-        let (stream, peer) = tokio::select! {
-            () = stopping.cancelled() => break,
-            accepted = accept(&listener) => accepted,
-        };
-        open.set((limits.connections - slots.available_permits()) as f64);
-        let connection = connection(&builder, stream, peer, router.clone(), limits);
+        let requests = Requests::new();
+        let member = crowd.join(requests.clone());
+        let connection = connection(&builder, stream, peer, router.clone(), limits, requests);
         let watched = graceful.watch(connection);
-        let open = open.clone();
         tokio::spawn(async move {
             // How a connection ends is its client's business.
             let _ = watched.await;
-            drop(slot);
-            open.decrement(1.0);
+            drop((member, slot));
         });
     }
     drop(listener);
@@ -85,6 +89,20 @@ pub async fn serve(
         tracing::warn!("some requests did not end in time and were cut off");
     }
     stopped.elapsed()
+}
+
+/// A place for one more connection. If there is none, connections that only wait give way; while all are at work, it takes
+/// until one of them ends.
+async fn room(slots: &Arc<Semaphore>, crowd: &Crowd) -> OwnedSemaphorePermit {
+    let mut place = pin!(slots.clone().acquire_owned());
+    loop {
+        if slots.available_permits() == 0 {
+            crowd.thin_out();
+        }
+        if let Ok(place) = tokio::time::timeout(ROOM_RETRY, &mut place).await {
+            return place.expect("the semaphore is never closed");
+        }
+    }
 }
 
 /// The next connection. What a client did wrong before it was accepted is passed over; a machine out of file
@@ -129,14 +147,14 @@ fn connection(
     peer: SocketAddr,
     router: Router,
     limits: ServeLimits,
+    requests: Arc<Requests>,
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error = Box<dyn std::error::Error + Send + Sync>> + use<> {
     // A reply is one small write: waiting for more only delays it. Failing here costs only speed.
     let _ = stream.set_nodelay(true);
-    let watch = HeadWatch::new(stream, limits.head, limits.idle);
-    let requests = watch.requests();
+    let watch = HeadWatch::new(stream, limits.head, limits.idle, requests.clone());
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let guard = Answering::begin(&requests);
-        let mut request = request.map(Body::new);
+        let mut request = request.map(|body| Body::new(guard.arriving(body)));
         request.extensions_mut().insert(ConnectInfo(peer));
         let reply = router.clone().call(request);
         async move { reply.await.map(|response| response.map(|body| guard.until_sent(body))) }

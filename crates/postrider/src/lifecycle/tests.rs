@@ -13,10 +13,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::requests::BODY_PATIENCE;
 use super::*;
 
 const SOON: Duration = Duration::from_secs(10);
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+const SLOW: &[u8] = b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n";
 
 struct Serving {
     address: SocketAddr,
@@ -141,7 +143,7 @@ async fn a_silent_connection_is_closed_after_its_idle_time_but_not_while_it_is_a
         ServeLimits { head: Duration::from_millis(300), idle: Duration::from_millis(300), ..ServeLimits::default() };
     let mut serving = serving(limits).await;
     let mut waiting = serving.connect().await;
-    waiting.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    waiting.write_all(SLOW).await.unwrap();
     serving.slow.recv().await.unwrap();
     let mut silent = serving.connect().await;
     closed(&mut silent).await;
@@ -153,18 +155,83 @@ async fn a_silent_connection_is_closed_after_its_idle_time_but_not_while_it_is_a
 }
 
 #[tokio::test]
-async fn beyond_the_bound_a_connection_waits_until_another_one_ends() {
-    let serving = serving(ServeLimits { connections: 2, ..ServeLimits::default() }).await;
+async fn beyond_the_bound_a_connection_waits_while_all_others_are_at_work() {
+    let mut serving = serving(ServeLimits { connections: 2, ..ServeLimits::default() }).await;
     let (mut first, mut second) = (serving.connect().await, serving.connect().await);
-    exchange(&mut first, GET, "127.0.0.1").await;
-    exchange(&mut second, GET, "127.0.0.1").await;
+    first.write_all(SLOW).await.unwrap();
+    second.write_all(SLOW).await.unwrap();
+    for _ in 0..2 {
+        serving.slow.recv().await.unwrap();
+    }
     let mut third = serving.connect().await;
     third.write_all(GET).await.unwrap();
     let mut buf = [0; 64];
     let early = timeout(Duration::from_millis(200), third.read(&mut buf)).await;
     assert!(early.is_err(), "the third is not served yet");
-    drop(first);
+    serving.release.cancel();
+    for busy in [&mut first, &mut second] {
+        assert!(read_until(busy, "slow").await.starts_with("HTTP/1.1 200"));
+    }
     read_until(&mut third, "127.0.0.1").await;
+}
+
+/// A client that has made a request and keeps its connection.
+async fn kept(serving: &Serving) -> TcpStream {
+    let mut stream = serving.connect().await;
+    exchange(&mut stream, GET, "127.0.0.1").await;
+    stream
+}
+
+/// Each that comes closes the one whose turn it is, and nobody else.
+#[tokio::test]
+async fn beyond_the_bound_who_only_waits_gives_way_those_that_never_spoke_first() {
+    let mut serving = serving(ServeLimits { connections: 5, ..ServeLimits::default() }).await;
+    let mut busy = serving.connect().await;
+    busy.write_all(SLOW).await.unwrap();
+    serving.slow.recv().await.unwrap();
+    let mut uploading = serving.connect().await;
+    uploading.write_all(b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nfi").await.unwrap();
+    let mut idle = kept(&serving).await;
+    let mut silent = serving.connect().await;
+    let mut half_a_head = serving.connect().await;
+    half_a_head.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    // So that the body has been waited for, and those that come from here on came later than all others.
+    tokio::time::sleep(BODY_PATIENCE + Duration::from_millis(50)).await;
+
+    let mut newcomers = Vec::new();
+    for gives_way in [&mut silent, &mut half_a_head, &mut idle] {
+        newcomers.push(kept(&serving).await);
+        closed(gives_way).await;
+    }
+    // Of what is kept for a next request, the one that waits longest: the newcomers themselves.
+    for _ in 0..3 {
+        newcomers.push(kept(&serving).await);
+        closed(&mut newcomers.remove(0)).await;
+    }
+    uploading.write_all(b"ve!").await.unwrap();
+    assert!(read_until(&mut uploading, "five!").await.starts_with("HTTP/1.1 200"));
+    serving.release.cancel();
+    assert!(read_until(&mut busy, "slow").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_gives_way_to_a_newcomer_and_one_that_has_come_does_not() {
+    let mut serving = serving(ServeLimits { connections: 2, ..ServeLimits::default() }).await;
+    let mut busy = serving.connect().await;
+    busy.write_all(SLOW).await.unwrap();
+    serving.slow.recv().await.unwrap();
+    let mut uploading = serving.connect().await;
+    let head = b"POST /echo HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+    let started = Instant::now();
+    assert!(exchange(&mut uploading, head, "\r\n\r\n").await.starts_with("HTTP/1.1 100"));
+    uploading.write_all(b"fi").await.unwrap();
+    let mut newcomer = serving.connect().await;
+    exchange(&mut newcomer, GET, "127.0.0.1").await;
+    // A body is given some time, even with everything taken.
+    assert!(started.elapsed() >= BODY_PATIENCE.mul_f64(0.99), "{:?}", started.elapsed());
+    closed(&mut uploading).await;
+    serving.release.cancel();
+    assert!(read_until(&mut busy, "slow").await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test]
@@ -185,7 +252,7 @@ async fn stopping_lets_requests_end_and_closes_the_socket_and_idle_connections()
     let mut idle = serving.connect().await;
     exchange(&mut idle, GET, "127.0.0.1").await;
     let mut busy = serving.connect().await;
-    busy.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    busy.write_all(SLOW).await.unwrap();
     serving.slow.recv().await.unwrap();
     serving.stopping.cancel();
     closed(&mut idle).await;
@@ -200,7 +267,7 @@ async fn a_request_that_does_not_end_is_cut_off_after_its_grace() {
     let mut serving =
         serving(ServeLimits { requests_grace: Duration::from_millis(100), ..ServeLimits::default() }).await;
     let mut busy = serving.connect().await;
-    busy.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    busy.write_all(SLOW).await.unwrap();
     serving.slow.recv().await.unwrap();
     serving.stopping.cancel();
     let took = timeout(SOON, serving.task).await.unwrap().unwrap();
@@ -211,6 +278,23 @@ async fn a_request_that_does_not_end_is_cut_off_after_its_grace() {
 async fn an_address_in_use_is_named_with_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
-    let message = format!("{:#}", bind(address).await.unwrap_err());
+    let message = format!("{:#}", bind(address).unwrap_err());
     assert!(message.contains(&address.to_string()) && message.contains("--listen"), "{message}");
+}
+
+/// With room for fewer, the system drops what does not fit, and each client waits a second before it asks again.
+#[tokio::test]
+async fn a_burst_of_connections_waits_to_be_accepted_and_none_is_turned_away() {
+    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = listener.local_addr().unwrap();
+    let system = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let count = system.trim().parse::<usize>().unwrap().min(600);
+    let mut waiting = Vec::new();
+    for _ in 0..count {
+        let connected = timeout(SOON, TcpStream::connect(address)).await.expect("there is room for it");
+        waiting.push(connected.unwrap());
+    }
+    for _ in 0..count {
+        timeout(SOON, listener.accept()).await.expect("it was kept").unwrap();
+    }
 }

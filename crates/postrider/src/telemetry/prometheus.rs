@@ -54,6 +54,7 @@ fn describe() {
     describe_counter!("postrider_attempts_total", "Attempts made, by class: ok, or the class of the error.");
     describe_counter!("postrider_route_log_dropped_total", "Calls of public routes that were not logged.");
     describe_counter!("postrider_spans_dropped_total", "Spans not exported because the collector was too slow.");
+    describe_counter!("postrider_http_connections_gave_way_total", "Connections closed to make room for others.");
     describe_histogram!("postrider_attempt_seconds", Unit::Seconds, "Duration of attempts.");
     describe_histogram!("postrider_store_commit_seconds", Unit::Seconds, "Duration of commits, fsync included.");
     describe_histogram!("postrider_store_commit_commands", "Commands that shared one commit.");

@@ -103,6 +103,7 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    crate::lifecycle::do_without_huge_pages();
     let cli = Cli::parse();
     let mut terminal = Terminal::of_process();
     let result = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

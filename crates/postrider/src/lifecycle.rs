@@ -7,6 +7,7 @@
 mod crowd;
 mod descriptors;
 mod head_watch;
+mod huge_pages;
 mod requests;
 mod serving;
 mod signals;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 use crate::app::App;
 
 pub use descriptors::raise_limit;
+pub use huge_pages::do_without_huge_pages;
 pub use serving::{ServeLimits, serve};
 pub use signals::exit_on_second_signal;
 

@@ -13,7 +13,7 @@ use crate::store::{Error, Result};
 /// Rows of about 1 KB fill pages of 8 KiB to 96 %, pages of 4 KiB only to 78 %.
 const PAGE_BYTES: u32 = 8192;
 /// Page cache of the writer and of each reader, KiB: the hot ends of the trees of two days, with room for look-ups.
-const WRITER_CACHE_KIB: i64 = 48 * 1024;
+const WRITER_CACHE_KIB: i64 = 64 * 1024;
 const READER_CACHE_KIB: i64 = 8 * 1024;
 /// Statements kept prepared: about 40 fixed ones and a dozen for each of the days in use.
 const STATEMENTS_CACHED: usize = 256;

@@ -67,6 +67,22 @@ impl<'a> Reader<'a> {
         Reader { backlog, number }
     }
 
+    /// How many rows are pending or have ended since, of `tenant` or of all, and of `webhook` or of all: what the snapshot does
+    /// not have as ended is among them.
+    pub(super) fn pending(&self, tenant: Option<TenantId>, webhook: Option<WebhookId>) -> u64 {
+        let backlog = self.backlog.lock();
+        let now = match (tenant, webhook) {
+            (None, _) => backlog.total(),
+            (Some(tenant), None) => backlog.of_tenant(tenant),
+            (Some(tenant), Some(webhook)) => backlog.of_webhook(tenant, webhook),
+        };
+        let is_its = |step: &&Move| {
+            tenant.is_none_or(|tenant| step.tenant == tenant) && webhook.is_none_or(|webhook| step.webhook == webhook)
+        };
+        let ended = backlog.left(self.number).filter(|step| step.to == Place::Nowhere).filter(is_its);
+        now + ended.count() as u64
+    }
+
     /// Webhooks of a tenant with something pending.
     pub(super) fn webhooks(&self, tenant: TenantId) -> Vec<WebhookId> {
         let backlog = self.backlog.lock();
@@ -230,6 +246,12 @@ mod tests {
         assert_eq!(before.webhooks(ONE), [hook(1), hook(2)]);
         assert_eq!((before.held(hook(1), 0, 10, 5), before.held(hook(2), 0, 10, 5)), (vec![1], vec![]));
         assert!(before.webhooks(TWO).is_empty());
+        assert_eq!(
+            (before.pending(None, None), before.pending(Some(ONE), None), before.pending(Some(TWO), None)),
+            (2, 2, 0)
+        );
+        assert_eq!([1, 2, 3].map(|webhook| before.pending(Some(ONE), Some(hook(webhook)))), [1, 1, 0]);
+        assert_eq!(Reader::new(&backlog).pending(None, None), 0);
         assert!(Reader::new(&backlog).webhooks(ONE).is_empty());
     }
 

@@ -6,7 +6,7 @@ use postrider_core::ids::{TenantId, WebhookId};
 use postrider_core::time::UnixMs;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, Reader};
 use super::history::newest_event;
 use super::partition::{self, Kind};
 use super::row::{maybe_time_at, tenant_at, webhook_at};
@@ -17,6 +17,8 @@ use crate::store::tally::{Rollup, Subject};
 use crate::store::{Pulse, ROLLUP_MS, Result, Scope, Stats, StatsPoint, StatsQuery, WebhookHealth, WebhookTotals};
 
 pub(super) fn stats(conn: &Connection, backlog: &parking_lot::Mutex<Backlog>, query: &StatsQuery) -> Result<Stats> {
+    // Before the snapshot: what ends meanwhile is still pending here, and not missing from both.
+    let reader = Reader::new(backlog);
     let Some(subject) = subject(conn, query)? else { return Ok(Stats::default()) };
     let width = query.bucket_ms.max(ROLLUP_MS);
     let start = query.since.0.div_euclid(width) * width;
@@ -41,11 +43,10 @@ pub(super) fn stats(conn: &Connection, backlog: &parking_lot::Mutex<Backlog>, qu
     }
     let (last_success_at, last_failure_at) = last_times(conn, subject)?;
     let pending = match subject {
-        Subject::Platform => backlog.lock().total(),
-        Subject::Tenant(tenant) => backlog.lock().of_tenant(tenant),
+        Subject::Platform => reader.pending(None, None),
+        Subject::Tenant(tenant) => reader.pending(Some(tenant), None),
         Subject::Webhook(webhook) => {
-            let tenant = owner(conn, webhook)?;
-            tenant.map_or(0, |tenant| backlog.lock().of_webhook(tenant, webhook))
+            owner(conn, webhook)?.map_or(0, |tenant| reader.pending(Some(tenant), Some(webhook)))
         }
     };
     Ok(Stats {

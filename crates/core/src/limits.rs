@@ -314,6 +314,8 @@ pub const SERVE_CONNECTIONS_MAX: usize = 8192;
 pub const SERVE_BACKLOG: u32 = 4096;
 /// From the first byte of a request's head to its last.
 pub const SERVE_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a body may be on its way before its connection may have to give way to another one.
+pub const SERVE_BODY_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a connection may wait between two requests: above the 60 s after which common load balancers close theirs.
 pub const SERVE_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// Headers of one request, and bytes of its head.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use futures_util::task::AtomicWaker;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
+use postrider_core::limits::SERVE_BODY_PATIENCE;
 use tokio::time::Instant;
 
 /// Milliseconds are counted from here.
@@ -21,9 +21,6 @@ fn now_ms() -> u64 {
     EPOCH.elapsed().as_millis() as u64
 }
 
-/// How long a body may be on its way before its connection may have to give way.
-pub(super) const BODY_PATIENCE: Duration = Duration::from_secs(1);
-
 /// What a connection waits for, in the order in which connections give way.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Waiting {
@@ -31,7 +28,7 @@ pub(super) enum Waiting {
     FirstRequest,
     /// Its client keeps it for the next one.
     NextRequest,
-    /// The rest of a body, for longer than [`BODY_PATIENCE`].
+    /// The rest of a body, for longer than [`SERVE_BODY_PATIENCE`].
     Body,
 }
 
@@ -77,7 +74,7 @@ impl Requests {
         let since_ms = self.since_ms.load(Relaxed);
         if self.is_answering() {
             let has_taken = now_ms().saturating_sub(since_ms);
-            return (has_taken >= BODY_PATIENCE.as_millis() as u64).then_some((Waiting::Body, since_ms));
+            return (has_taken >= SERVE_BODY_PATIENCE.as_millis() as u64).then_some((Waiting::Body, since_ms));
         }
         Some((if self.begun() == 0 { Waiting::FirstRequest } else { Waiting::NextRequest }, since_ms))
     }
@@ -111,7 +108,7 @@ impl Answering {
         Answering(requests.clone())
     }
 
-    /// The body of this request, which is known to be waited for.
+    /// The body of this request; while it has to be waited for, that is known.
     pub(super) fn arriving(&self, body: Incoming) -> Arriving {
         Arriving { body, requests: self.0.clone(), is_awaited: false }
     }

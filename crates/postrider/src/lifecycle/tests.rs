@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::routing::{get, post};
+use postrider_core::limits::SERVE_BODY_PATIENCE;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -13,7 +14,6 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::requests::BODY_PATIENCE;
 use super::*;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -90,15 +90,19 @@ async fn a_connection_serves_one_request_after_the_other_and_knows_its_peer() {
     }
 }
 
-#[tokio::test]
-async fn http2_is_spoken_by_prior_knowledge() {
-    let serving = serving(ServeLimits { head: Duration::from_millis(400), ..ServeLimits::default() }).await;
-    let client = reqwest::Client::builder()
+fn http2_client() -> reqwest::Client {
+    reqwest::Client::builder()
         .no_proxy()
         .http2_prior_knowledge()
         .tls_backend_preconfigured(crate::egress::client_config(&[]).unwrap())
         .build()
-        .unwrap();
+        .unwrap()
+}
+
+#[tokio::test]
+async fn http2_is_spoken_by_prior_knowledge() {
+    let serving = serving(ServeLimits { head: Duration::from_millis(400), ..ServeLimits::default() }).await;
+    let client = http2_client();
     for _ in 0..2 {
         let reply = client.get(format!("http://{}/", serving.address)).send().await.unwrap();
         assert_eq!(reply.version(), http::Version::HTTP_2);
@@ -196,7 +200,7 @@ async fn beyond_the_bound_who_only_waits_gives_way_those_that_never_spoke_first(
     let mut half_a_head = serving.connect().await;
     half_a_head.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
     // So that the body has been waited for, and those that come from here on came later than all others.
-    tokio::time::sleep(BODY_PATIENCE + Duration::from_millis(50)).await;
+    tokio::time::sleep(SERVE_BODY_PATIENCE + Duration::from_millis(50)).await;
 
     let mut newcomers = Vec::new();
     for gives_way in [&mut silent, &mut half_a_head, &mut idle] {
@@ -215,6 +219,18 @@ async fn beyond_the_bound_who_only_waits_gives_way_those_that_never_spoke_first(
 }
 
 #[tokio::test]
+async fn an_http2_connection_without_requests_gives_way_too_and_its_client_makes_another() {
+    let serving = serving(ServeLimits { connections: 1, ..ServeLimits::default() }).await;
+    let client = http2_client();
+    for _ in 0..3 {
+        let reply = client.get(format!("http://{}/", serving.address)).send().await.unwrap();
+        assert_eq!(reply.text().await.unwrap(), "127.0.0.1");
+        // Served only since the other one was closed; closed itself for the next.
+        kept(&serving).await;
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_does_not_come_gives_way_to_a_newcomer_and_one_that_has_come_does_not() {
     let mut serving = serving(ServeLimits { connections: 2, ..ServeLimits::default() }).await;
     let mut busy = serving.connect().await;
@@ -228,7 +244,7 @@ async fn a_body_that_does_not_come_gives_way_to_a_newcomer_and_one_that_has_come
     let mut newcomer = serving.connect().await;
     exchange(&mut newcomer, GET, "127.0.0.1").await;
     // A body is given some time, even with everything taken.
-    assert!(started.elapsed() >= BODY_PATIENCE.mul_f64(0.99), "{:?}", started.elapsed());
+    assert!(started.elapsed() >= SERVE_BODY_PATIENCE.mul_f64(0.99), "{:?}", started.elapsed());
     closed(&mut uploading).await;
     serving.release.cancel();
     assert!(read_until(&mut busy, "slow").await.starts_with("HTTP/1.1 200"));

@@ -59,7 +59,8 @@ struct Maps {
     awake: HashSet<TenantId>,
     /// By the id that the operator has given them.
     external_tenants: HashMap<String, TenantId>,
-    webhook_tenants: HashMap<WebhookId, TenantId>,
+    /// A tree: with a million, half of a hash table may be empty room.
+    webhook_tenants: BTreeMap<WebhookId, TenantId>,
     /// The webhooks that receive, by the provider of their source.
     receiving: HashMap<&'static str, BTreeMap<(UnixMs, WebhookId), TenantId>>,
     keys: HashMap<[u8; 32], Arc<KeyRecord>>,
@@ -178,7 +179,7 @@ impl Catalog {
             catalog.put_partner(partner);
         }
         let mut maps = catalog.maps.write();
-        maps.webhook_tenants.reserve(configuration.webhooks.len());
+        maps.webhook_tenants = configuration.webhooks.iter().map(|webhook| (webhook.id, webhook.tenant_id)).collect();
         // Counted first: there may be a million, and lists that grew would keep up to twice the room.
         let mut counts: HashMap<TenantId, usize> = HashMap::with_capacity(configuration.tenants.len());
         for webhook in &configuration.webhooks {
@@ -192,7 +193,6 @@ impl Catalog {
         for record in configuration.tenants {
             let mut own = webhooks.remove(&record.id).unwrap_or_default();
             own.sort_by_key(|webhook| (webhook.created_at, webhook.id));
-            maps.webhook_tenants.extend(own.iter().map(|webhook| (webhook.id, record.id)));
             let receiving = own.iter().filter(|webhook| webhook.receives);
             receiving.for_each(|webhook| maps.index(None, Some(&webhook.record())));
             maps.name(None, Some(&record));

@@ -27,6 +27,7 @@ use postrider_core::limits::{INBOUND_CERTIFICATE_TIMEOUT, INBOUND_SECRETS_MAX};
 use postrider_core::signing::Secret;
 use postrider_core::time::UnixMs;
 use postrider_core::webhook::{ReceiverAnswer, WebhookStatus};
+use serde_json::value::to_raw_value;
 
 use self::certificates::CertificateCache;
 use self::receivers::Receivers;
@@ -180,7 +181,7 @@ impl Inbound {
             source: receiver.source().into(),
             method: arrival.method.into(),
             target: arrival.kept_target(),
-            headers: arrival.kept_headers(provider),
+            headers: to_raw_value(&arrival.kept_headers(provider)).expect("texts are JSON"),
             remote_address: arrival.address,
             verdict,
             provider_event_id: provider_event_id.map(Into::into),

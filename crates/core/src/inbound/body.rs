@@ -5,7 +5,8 @@ use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::limits::JSON_DEPTH_MAX;
@@ -45,9 +46,16 @@ impl<'a> Body<'a> {
         at(self.json()?, path)
     }
 
-    /// The scalar at `path` as text.
+    /// The scalar at `path` as text. It alone is kept of a body that was not asked for as a whole before: most requests
+    /// are asked for little.
     pub(super) fn text(&self, path: Path) -> Option<Cow<'_, str>> {
-        self.at(path).and_then(scalar)
+        if let Some(json) = self.json.get() {
+            return at(json.as_ref()?, path).and_then(scalar);
+        }
+        match pick(self.bytes, path)? {
+            Value::String(text) => Some(Cow::Owned(text)),
+            other => scalar(&other).map(|text| Cow::Owned(text.into_owned())),
+        }
     }
 
     /// The decoded pairs of a form, in their order.
@@ -140,9 +148,101 @@ pub(super) fn scalar(value: &Value) -> Option<Cow<'_, str>> {
     }
 }
 
+/// What stands at `path` in a body that is JSON. As everywhere, the last of several members of one name counts.
+fn pick(body: &[u8], path: Path) -> Option<Value> {
+    if is_too_deep(body) {
+        return None;
+    }
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let found = Pick(path).deserialize(&mut json).ok()?;
+    json.end().ok()?;
+    found
+}
+
+/// Reads the value at a path, and passes over everything else.
+struct Pick(Path);
+
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de> DeserializeSeed<'de> for Pick {
+    type Value = Option<Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Option<Value>, D::Error> {
+        match self.0 {
+            [] => Value::deserialize(json).map(Some),
+            _ => json.deserialize_any(self),
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Pick {
+    type Value = Option<Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Option<Value>, A::Error> {
+        let (step, rest) = self.0.split_first().expect("an empty path is a whole value");
+        let mut found = None;
+        while let Some(Name(name)) = members.next_key()? {
+            if name == *step {
+                found = members.next_value_seed(Pick(rest))?;
+            } else {
+                members.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Option<Value>, A::Error> {
+        let (step, rest) = self.0.split_first().expect("an empty path is a whole value");
+        let mut found = None;
+        if let Ok(index) = step.parse::<usize>() {
+            for _ in 0..index {
+                if elements.next_element::<IgnoredAny>()?.is_none() {
+                    return Ok(None);
+                }
+            }
+            found = elements.next_element_seed(Pick(rest))?.flatten();
+        }
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(found)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Option<Value>, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Option<Value>, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Option<Value>, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Option<Value>, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Option<Value>, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Option<Value>, E> {
+        Ok(None)
+    }
+}
+
 /// Whether brackets outside strings nest deeper than we read: looked at first, because the parser's own bound is the
 /// parser's business.
 pub(super) fn is_too_deep(text: &[u8]) -> bool {
+    // Most bodies have fewer altogether, and to count them takes no time.
+    if text.iter().filter(|byte| matches!(byte, b'{' | b'[')).count() <= JSON_DEPTH_MAX {
+        return false;
+    }
     let mut depth = 0usize;
     let mut deepest = 0;
     outside_strings(text, |byte| match byte {
@@ -233,6 +333,43 @@ mod tests {
         assert_eq!(body.text(&["a", "1", "d"]), None);
         assert_eq!(body.text(&["a", "2", "b"]), None);
         assert_eq!(body.text(&["a", "x"]), None);
+    }
+
+    #[test]
+    fn what_is_picked_is_what_stands_in_the_whole() {
+        let paths: [Path; 8] =
+            [&[], &["a"], &["a", "b"], &["a", "0"], &["a", "1", "b"], &["a", "x"], &["b"], &["a", "b", "c"]];
+        for body in [
+            r#"{"a":{"b":"x","c":1},"b":true}"#,
+            r#"{"a":1,"a":{"b":2.50},"b":null}"#,
+            r#"{"a":{"b":1},"a":"last"}"#,
+            r#"{"a":["zero",{"b":-7,"b":18446744073709551615}],"b":1e400}"#,
+            r#"{"a":[],"\u0061":"escaped","b":"\ud83d\ude00"}"#,
+            r#"["not",{"an":"object"}]"#,
+            r#""text""#,
+            "17",
+            "",
+            r#"{"a":"cut o"#,
+            r#"{"a":"more"} {}"#,
+            r#"{"a":"b",}"#,
+        ] {
+            for path in paths {
+                let whole = Body::new(body.as_bytes());
+                let has_all_numbers_in_range = !body.contains("1e400");
+                if has_all_numbers_in_range {
+                    whole.json();
+                }
+                let picked = Body::new(body.as_bytes()).text(path).map(Cow::into_owned);
+                assert_eq!(picked, whole.text(path).map(Cow::into_owned), "{body} {path:?}");
+            }
+        }
+        assert_eq!(
+            Body::new(br#"{"a":"x","b":1e400}"#).text(&["a"]).unwrap(),
+            "x",
+            "a number elsewhere is nobody's business"
+        );
+        let deep = format!(r#"{{"a":"x","b":{}1{}}}"#, "[".repeat(JSON_DEPTH_MAX), "]".repeat(JSON_DEPTH_MAX));
+        assert_eq!(Body::new(deep.as_bytes()).text(&["a"]), None);
     }
 
     #[test]

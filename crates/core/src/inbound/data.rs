@@ -28,7 +28,9 @@ pub fn event_data(content_type: Option<&str>, body: &[u8]) -> Option<String> {
 /// Without the control characters that no text has: each of them would take six bytes of JSON, and not every reader
 /// of strings takes a NUL.
 fn is_text(text: &str) -> bool {
-    text.bytes().all(|byte| byte >= b' ' || matches!(byte, b'\t' | b'\n' | b'\r'))
+    let is_control = |byte: &u8| *byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r');
+    // Many at a time, which the processor does at once.
+    text.as_bytes().chunks(256).all(|some| !some.iter().fold(false, |found, byte| found | is_control(byte)))
 }
 
 fn is_json(body: &[u8]) -> bool {

@@ -6,7 +6,7 @@
 //! fewer slots are free, the fewer of them one lane may hold.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -82,8 +82,9 @@ const SLEEP_MIN: Duration = Duration::from_secs(60);
 pub(crate) struct Dispatcher {
     prepare: Prepare,
     lanes: HashMap<WebhookId, Lane>,
-    /// Webhooks that need no lane until something of theirs in the store is due: most, where there are many.
-    asleep: HashMap<WebhookId, Asleep>,
+    /// Webhooks that need no lane until something of theirs in the store is due: most, where there are many. A tree, which
+    /// has less empty room than a hash table.
+    asleep: BTreeMap<WebhookId, Asleep>,
     ring: VecDeque<WebhookId>,
     timers: BinaryHeap<Reverse<(UnixMs, WebhookId)>>,
     actions: VecDeque<Action>,
@@ -109,7 +110,7 @@ impl Dispatcher {
         Dispatcher {
             prepare,
             lanes: HashMap::new(),
-            asleep: HashMap::new(),
+            asleep: BTreeMap::new(),
             ring: VecDeque::new(),
             timers: BinaryHeap::new(),
             actions: VecDeque::new(),

@@ -15,6 +15,7 @@ use postrider_core::ids::{DeliveryId, EventId, PartnerId, ReplayId, TenantId, We
 use postrider_core::inbound::{Reason, Verdict, VerdictKind};
 use postrider_core::time::UnixMs;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 pub use accounts::*;
 pub use configuration::*;
@@ -214,8 +215,9 @@ pub struct NewReceived {
     pub method: Box<str>,
     /// Path and query as they came in.
     pub target: Box<str>,
-    /// In order, without credentials; names in lower case.
-    pub headers: Vec<(Box<str>, Box<str>)>,
+    /// Pairs of texts, in order, without credentials; names in lower case. Already JSON, so that whoever commits for all
+    /// need not write it.
+    pub headers: Box<RawValue>,
     pub remote_address: Option<IpAddr>,
     pub verdict: Verdict,
     /// The event's id with the provider.

@@ -32,7 +32,7 @@ fn accept_one(session: &mut Session, event: &NewEvent, now: UnixMs) -> Result<Ac
     {
         return Ok(Accepted::Repeat { id, external_id: None });
     }
-    if let Some((first, external_id)) = known(&session.conn, event, now)? {
+    if let Some((first, external_id)) = known(session, event, now)? {
         if let Some(kept) = kept {
             let (_, id) = take(session, event, 1, now);
             received::keep(session, event, kept, id, Some(first))?;
@@ -93,10 +93,8 @@ fn insert_event(session: &mut Session, event: &NewEvent, n: i64, entropy: u64, n
         raw.and_then(|raw| raw.body.as_deref()),
     ])?;
     if let Some(key) = &event.idempotency_key {
-        let day = Day::of(now);
-        session.days.ensure(&session.conn, Kind::Keys, day)?;
-        let sql = format!("INSERT OR REPLACE INTO keys_{} (tenant, key, event) VALUES (?, ?, ?)", day.suffix());
-        session.conn.prepare_cached(&sql)?.execute(params![tenant, key, n])?;
+        let insert = session.days.insert_key(&session.conn, Day::of(now))?;
+        session.conn.prepare_cached(insert)?.execute(params![tenant, key, n])?;
     }
     Ok(())
 }
@@ -131,27 +129,27 @@ fn insert_deliveries(session: &mut Session, event: &NewEvent, n: i64, now: UnixM
 }
 
 /// The event that the tenant already has under the same idempotency key or external id.
-fn known(conn: &Connection, event: &NewEvent, now: UnixMs) -> Result<Option<(EventId, Option<String>)>> {
+fn known(session: &mut Session, event: &NewEvent, now: UnixMs) -> Result<Option<(EventId, Option<String>)>> {
     if let Some(key) = &event.idempotency_key
-        && let Some(n) = find_key(conn, event.tenant_id, key, now)?
-        && let Some(id) = event_by_number(conn, n)?
+        && let Some(n) = find_key(session, event.tenant_id, key, now)?
+        && let Some(id) = event_by_number(&session.conn, n)?
     {
         return Ok(Some(id));
     }
     let Some(external_id) = &event.external_id else { return Ok(None) };
-    let Some(n) = find_external(conn, event.tenant_id, external_id)? else { return Ok(None) };
-    event_by_number(conn, n)
+    let Some(n) = find_external(&session.conn, event.tenant_id, external_id)? else { return Ok(None) };
+    event_by_number(&session.conn, n)
 }
 
 /// The event accepted with `key` within the span: today or yesterday.
-fn find_key(conn: &Connection, tenant: TenantId, key: &str, now: UnixMs) -> Result<Option<i64>> {
+fn find_key(session: &mut Session, tenant: TenantId, key: &str, now: UnixMs) -> Result<Option<i64>> {
     let since = Sequence::floor(now - IDEMPOTENCY_SPAN);
-    for day in partition::days(conn, Kind::Keys)?.into_iter().rev() {
-        if day.end_number() <= since {
+    for keys in session.days.keys(&session.conn)? {
+        if keys.day.end_number() <= since {
             break;
         }
-        let sql = format!("SELECT event FROM keys_{} WHERE tenant = ? AND key = ?", day.suffix());
-        let found = conn.prepare_cached(&sql)?.query_row(params![tenant.0.into_bytes(), key], |row| row.get(0));
+        let mut find = session.conn.prepare_cached(&keys.find)?;
+        let found = find.query_row(params![tenant.0.into_bytes(), key], |row| row.get(0));
         if let Some(n) = found.optional()?
             && n >= since
         {

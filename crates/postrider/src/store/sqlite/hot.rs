@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use anyhow::Context;
 use rusqlite::Connection;
 
 use super::partition::{self, Kind};
@@ -45,11 +46,32 @@ impl HotSql {
     }
 }
 
+/// SQL over the idempotency keys of one day.
+#[derive(Debug)]
+pub(super) struct KeysSql {
+    pub(super) day: Day,
+    pub(super) find: String,
+    pub(super) insert: String,
+}
+
+impl KeysSql {
+    fn new(day: Day) -> KeysSql {
+        let table = format!("keys_{}", day.suffix());
+        KeysSql {
+            day,
+            find: format!("SELECT event FROM {table} WHERE tenant = ? AND key = ?"),
+            insert: format!("INSERT OR REPLACE INTO {table} (tenant, key, event) VALUES (?, ?, ?)"),
+        }
+    }
+}
+
 /// The days the writer has used, whose tables are known to exist.
 #[derive(Debug, Default)]
 pub(super) struct HotDays {
     history: HashMap<Day, Arc<HotSql>>,
     others: std::collections::HashSet<(Kind, Day)>,
+    /// Of every day of keys, newest first; empty: to be looked up.
+    keys: Vec<KeysSql>,
 }
 
 /// Days in use at a time are two or three; replays and late retries add old ones.
@@ -59,6 +81,25 @@ impl HotDays {
     pub(super) fn clear(&mut self) {
         self.history.clear();
         self.others.clear();
+        self.keys.clear();
+    }
+
+    /// The statements over idempotency keys, those of the newest day first.
+    pub(super) fn keys(&mut self, conn: &Connection) -> Result<&[KeysSql]> {
+        if self.keys.is_empty() {
+            self.keys = partition::days(conn, Kind::Keys)?.into_iter().rev().map(KeysSql::new).collect();
+        }
+        Ok(&self.keys)
+    }
+
+    /// How a key of `day` is kept, whose table is created if it is not there.
+    pub(super) fn insert_key(&mut self, conn: &Connection, day: Day) -> Result<&str> {
+        if self.keys(conn)?.iter().all(|known| known.day != day) {
+            partition::create(conn, Kind::Keys, day)?;
+            self.keys.clear();
+        }
+        let made = self.keys(conn)?.iter().find(|known| known.day == day);
+        Ok(&made.context("the day was made just now")?.insert)
     }
 
     /// The statements of `day`, whose tables are created if they are not there.

@@ -44,7 +44,7 @@ pub(super) fn keep(
         received.source,
         received.method,
         received.target,
-        serde_json::to_string(&received.headers).map_err(anyhow::Error::new)?,
+        received.headers.get(),
         received.remote_address.map(|address| address.to_string()),
         verdict_code(received.verdict.into()),
         received.verdict.reason().map(|reason| reason.as_str()),

@@ -11,9 +11,11 @@ use async_trait::async_trait;
 use postrider_core::delivery::DeliveryStatus;
 use postrider_core::inbound::{Reason, Verdict};
 use postrider_core::time::UnixMs;
-use rusqlite::Connection;
+use rusqlite::{Connection, StatementStatus};
 use tempfile::TempDir;
 
+use super::partition::{self, Kind};
+use super::writer::Session;
 use super::{LOOK_MAX, OldestDue, SqliteStore, connection, history, received, replay, sources, stats};
 use crate::store::conformance::world::*;
 use crate::store::conformance::{Backend, receiving};
@@ -63,6 +65,29 @@ async fn world(directory: &TempDir) -> (World, Arc<SqliteStore>) {
     }
     let store = Arc::new(SqliteStore::open(directory.path()).unwrap());
     (World::new(Box::new(Opened(store.clone()))).await, store)
+}
+
+#[tokio::test]
+async fn a_statement_is_prepared_once_whatever_is_bound_to_it() {
+    let directory = TempDir::new().unwrap();
+    let (mut world, store) = world(&directory).await;
+    let mut event = world.event(tenant(1), &[webhook(1)]);
+    event.idempotency_key = Some("one".into());
+    world.accept(event).await;
+    let prepared_again = store.write(1, |session| {
+        // The tables of a day were made since it was prepared, so the first time it is prepared anew.
+        partition::days(&session.conn, Kind::Keys)?;
+        let count = |session: &mut Session| {
+            let days = session.conn.prepare_cached("SELECT day FROM days WHERE kind = ? ORDER BY day")?;
+            Ok::<_, Error>(days.get_status(StatementStatus::RePrepare))
+        };
+        let before = count(session)?;
+        for kind in Kind::ALL.into_iter().cycle().take(30) {
+            partition::days(&session.conn, kind)?;
+        }
+        Ok(count(session)? - before)
+    });
+    assert_eq!(prepared_again.await.unwrap(), 0);
 }
 
 fn large(world: &mut World) -> NewEvent {

@@ -3,6 +3,7 @@
 use futures_util::future::join_all;
 use postrider_core::inbound::{Reason, Verdict};
 use postrider_core::limits::INBOUND_REVERIFY_MAX;
+use serde_json::value::RawValue;
 
 use super::*;
 use crate::inbound;
@@ -137,7 +138,7 @@ async fn one_call_verifies_so_many_again_and_says_where_to_go_on() {
             source: "custom".into(),
             method: "POST".into(),
             target: "/".into(),
-            headers: Vec::new(),
+            headers: RawValue::from_string("[]".into()).unwrap(),
             remote_address: None,
             verdict: Verdict::Failed(Reason::MissingHeader),
             provider_event_id: None,

@@ -3,6 +3,7 @@
 use postrider_core::delivery::{Progress, Trigger};
 use postrider_core::ids::{DeliveryId, EventId};
 use postrider_core::inbound::{Reason, Verdict};
+use serde_json::value::to_raw_value;
 
 use super::*;
 use crate::pipeline::lane::Queued;
@@ -16,7 +17,7 @@ fn request(running: &Running, webhook: WebhookId, verdict: Verdict, body: &[u8])
         source: "custom".into(),
         method: "POST".into(),
         target: "/in?a=b".into(),
-        headers: vec![("x-one".into(), "1".into())],
+        headers: to_raw_value(&[("x-one", "1")]).unwrap(),
         remote_address: None,
         verdict,
         provider_event_id: Some("p-1".into()),

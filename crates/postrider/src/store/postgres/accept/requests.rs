@@ -27,7 +27,7 @@ pub(super) struct Requests<'a> {
     source: Vec<Cow<'a, str>>,
     method: Vec<&'a str>,
     target: Vec<Cow<'a, str>>,
-    headers: Vec<String>,
+    headers: Vec<&'a str>,
     content_type: Vec<Option<&'a str>>,
     body: Vec<Option<&'a [u8]>>,
     address: Vec<Option<String>>,
@@ -93,8 +93,7 @@ impl<'a> Requests<'a> {
         self.source.push(clean(&request.source));
         self.method.push(&request.method);
         self.target.push(clean(&request.target));
-        // Strings have no form that JSON cannot hold.
-        self.headers.push(serde_json::to_string(&request.headers).unwrap_or_default());
+        self.headers.push(request.headers.get());
         self.address.push(request.remote_address.map(|address| address.to_string()));
         self.verdict.push(verdict_code(request.verdict.into()));
         self.reason.push(reason_of(request.verdict));

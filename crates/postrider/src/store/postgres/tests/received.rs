@@ -8,6 +8,7 @@ use postrider_core::delivery::Trigger;
 use postrider_core::ids::{EventId, WebhookId};
 use postrider_core::inbound::{Reason, Verdict, VerdictKind};
 use postrider_core::time::UnixMs;
+use serde_json::value::to_raw_value;
 use tokio_postgres::Client;
 
 use super::nodes::{LONG, now, until};
@@ -46,7 +47,7 @@ pub(super) fn request(webhook: WebhookId, provider_event_id: Option<&str>, verdi
             source: "shop".into(),
             method: "POST".into(),
             target: "/api/v1/webhooks/receive/x".into(),
-            headers: vec![("x-signature".into(), "abc".into())],
+            headers: to_raw_value(&[("x-signature", "abc")]).unwrap(),
             remote_address: Some([192, 0, 2, 9].into()),
             verdict,
             provider_event_id: provider_event_id.map(Into::into),

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
+use anyhow::Result;
 use serde::Serialize;
 
+use crate::disk;
 use crate::latency::Summary;
 
 /// The circumstances of a run.
@@ -19,6 +22,8 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     /// `fdatasync` before the first scenario and after the last.
     pub(crate) flush: Vec<Summary>,
+    /// The same on a disk that is as busy as under load, with no server.
+    pub(crate) busy_flush: Vec<Summary>,
 }
 
 impl Machine {
@@ -31,7 +36,15 @@ impl Machine {
             memory_gib: memory_gib().unwrap_or_default(),
             kernel: read("/proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".to_owned()),
             flush: Vec::new(),
+            busy_flush: Vec::new(),
         }
+    }
+
+    /// Tries the disk under `scratch`, before the first scenario and after the last.
+    pub(crate) fn try_disk(&mut self, scratch: &Path, busy: Duration) -> Result<()> {
+        self.flush.push(disk::probe_flush(scratch)?);
+        self.busy_flush.push(disk::probe_busy(scratch, busy)?);
+        Ok(())
     }
 }
 

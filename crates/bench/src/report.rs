@@ -116,12 +116,16 @@ pub(crate) fn document(results: &Results) -> String {
 
 fn circumstances(results: &Results) -> Vec<String> {
     let machine = &results.machine;
-    let flush: Vec<String> =
-        machine.flush.iter().map(|one| format!("p50 {:.2} ms, p99 {:.2} ms", one.p50_ms, one.p99_ms)).collect();
+    let flushes = |summaries: &[Summary]| {
+        let flush =
+            |one: &Summary| format!("p50 {:.2}, p99 {:.2}, longest {:.1} ms", one.p50_ms, one.p99_ms, one.max_ms);
+        summaries.iter().map(flush).collect::<Vec<_>>().join("; ")
+    };
     let mut lines = vec![
         format!("{}, commit {}, `{}`", machine.date, machine.commit, results.command),
         format!("{}, {} cores, {:.0} GiB, Linux {}", machine.cpu, machine.cores, machine.memory_gib, machine.kernel),
-        format!("flush before and after the run: {}", flush.join("; ")),
+        format!("flush before and after the run: {}", flushes(&machine.flush)),
+        format!("the same while as much is written as under load, without a server: {}", flushes(&machine.busy_flush)),
     ];
     if results.measurements.iter().any(|one| one.store == Store::Postgres) {
         lines.push(Database::describe());

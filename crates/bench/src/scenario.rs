@@ -131,6 +131,13 @@ pub(crate) struct Settings {
     pub(crate) stores: Stores,
 }
 
+impl Settings {
+    /// For how long the disk alone is tried, before and after.
+    fn disk_time(&self) -> Duration {
+        Duration::from_secs(if self.quick { 1 } else { 10 })
+    }
+}
+
 /// The best this machine can do, measured in the same run.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Ceilings {
@@ -201,7 +208,7 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) fn new(settings: Settings, binary: PathBuf, scratch: PathBuf, repository: &Path) -> Result<Bench> {
         let mut machine = Machine::observe(repository);
-        machine.flush.push(disk::probe_flush(&scratch)?);
+        machine.try_disk(&scratch, settings.disk_time())?;
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         let command = format!("cargo run --release -p bench -- {}", arguments.join(" "));
         let results = Results {
@@ -237,7 +244,7 @@ impl Bench {
                 }
             }
         }
-        self.results.machine.flush.push(disk::probe_flush(&self.scratch)?);
+        self.results.machine.try_disk(&self.scratch, self.settings.disk_time())?;
         Ok(self.results)
     }
 

@@ -56,6 +56,7 @@ fn results(measurements: Vec<Measurement>) -> Results {
         memory_gib: 24.0,
         kernel: "6.1".to_owned(),
         flush: vec![Summary { count: 200, p50_ms: 0.5, p99_ms: 1.0, max_ms: 2.0 }],
+        busy_flush: vec![Summary { count: 5_000, p50_ms: 0.6, p99_ms: 9.0, max_ms: 293.7 }],
     };
     let ceilings = Ceilings {
         accept: Ceiling { per_second: 50_000.0, cpu_us: 30.0 },
@@ -94,6 +95,13 @@ fn a_machine_that_was_busy_otherwise_is_said_to_have_been() {
     assert!(!text(&results(vec![measurement("quiet")])).contains("not quiet"));
     let noisy = Measurement { cores_of_others: 0.9, ..measurement("noisy") };
     assert!(text(&results(vec![measurement("quiet"), noisy])).contains(told));
+}
+
+#[test]
+fn the_longest_flush_of_the_disk_alone_is_beside_the_latencies() {
+    let told =
+        "the same while as much is written as under load, without a server: p50 0.60, p99 9.00, longest 293.7 ms";
+    assert!(text(&results(vec![measurement("fan-out 1, peak")])).contains(told));
 }
 
 #[test]

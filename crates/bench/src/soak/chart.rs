@@ -267,6 +267,7 @@ mod tests {
             memory_gib: 24.0,
             kernel: "6.1".to_owned(),
             flush: vec![],
+            busy_flush: vec![],
         }
     }
 

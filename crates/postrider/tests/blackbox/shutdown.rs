@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::crashes::Stage;
 use crate::harness::{Chance, Deployment, Receiver, Reply, SOON, shared_machine, until};
@@ -12,6 +13,7 @@ async fn sigterm_under_load_exits_0_and_neither_loses_nor_repeats_anything() {
     let _machine = shared_machine().await;
     let mut chance = Chance::new("SIGTERM");
     let (stage, mut server) = Stage::set().await;
+    let mut began = Instant::now();
     for _ in 0..10 {
         let events = 1 + chance.below(400);
         let load = stage.load(&server.api, events, &mut chance).await;
@@ -20,9 +22,14 @@ async fn sigterm_under_load_exits_0_and_neither_loses_nor_repeats_anything() {
         assert_eq!(status.code(), Some(0), "{}", stage.deployment.output());
         load.ended().await;
         stage.receiver.next_life();
+        began = Instant::now();
         server = stage.deployment.start().await;
     }
-    stage.assert_kept("SIGTERM, 10 times", &server.api, [0; 3], None).await;
+    let load = stage.enduring_load(&server.api, 6, &mut chance);
+    stage.recovers().await;
+    let recovery = began.elapsed();
+    load.ended().await;
+    stage.assert_kept("SIGTERM, 10 times", &server.api, [0; 3], Some(recovery)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -168,7 +168,9 @@ fn measure(arguments: Arguments) -> Result<ExitCode> {
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let Some(path) = &out {
-        fs::write(path, report::document(&results)).with_context(|| format!("cannot write {}", path.display()))?;
+        let former = if path.exists() { fs::read_to_string(path)? } else { String::new() };
+        fs::write(path, report::update(&former, &results))
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let Some(soak) = &results.soak {
         let usual = || (!soak.is_short()).then(|| repository.join("docs/images/soak.svg"));

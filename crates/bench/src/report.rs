@@ -66,8 +66,16 @@ pub(crate) fn text(results: &Results) -> String {
     out
 }
 
-/// For `docs/benchmarks.md`.
-pub(crate) fn document(results: &Results) -> String {
+/// What stands below this line of `docs/benchmarks.md` is not the benchmark's.
+const BY_HAND: &str = "\n<!-- What follows is written by hand: the benchmark leaves it as it is. -->\n";
+
+/// For `docs/benchmarks.md`. What was written by hand in its former version stays.
+pub(crate) fn update(former: &str, results: &Results) -> String {
+    let by_hand = former.find(BY_HAND).map_or("", |at| &former[at..]);
+    document(results) + by_hand
+}
+
+fn document(results: &Results) -> String {
     let mut out = format!("{METHOD}\n## Results\n\n");
     if results.quick {
         out.push_str("**A quick run: a check that everything works, not a result.**\n\n");
@@ -239,8 +247,12 @@ fn waiting(pending: &Pending) -> String {
         ]);
     }
     out.push_str(&markdown(&table));
-    for plan in &pending.plans {
-        let _ = write!(out, "\n```\n{plan}\n```\n");
+    if !pending.plans.is_empty() {
+        out.push_str("\n<details><summary>The plans that PostgreSQL took, with their times</summary>\n");
+        for plan in &pending.plans {
+            let _ = write!(out, "\n```\n{plan}\n```\n");
+        }
+        out.push_str("\n</details>\n");
     }
     out
 }

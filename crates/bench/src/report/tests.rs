@@ -82,6 +82,17 @@ fn results(measurements: Vec<Measurement>) -> Results {
 }
 
 #[test]
+fn what_was_written_by_hand_outlives_the_next_run() {
+    let results = results(vec![measurement("fan-out 1, peak")]);
+    let first = update("", &results);
+    assert_eq!(first, document(&results), "nothing was written by hand yet");
+    let by_hand = format!("{BY_HAND}\n## What was tried\n");
+    let again = update(&format!("of the last run{by_hand}"), &results);
+    assert_eq!(again, format!("{first}{by_hand}"));
+    assert!(include_str!("../../../../docs/benchmarks.md").contains(BY_HAND), "the document has lost its mark");
+}
+
+#[test]
 fn shares_are_of_the_ceilings_of_the_same_run() {
     let results = results(vec![measurement("fan-out 1, peak")]);
     let rows = rows(&rates(), &results);

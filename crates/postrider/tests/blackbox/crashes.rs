@@ -212,10 +212,7 @@ fn assert_duplicates_are_bounded(event_type: &str, requests: &[Request]) {
     let total: usize = repeated.values().sum();
     let worst = repeated.values().max().copied().unwrap_or(0);
     println!("{event_type}: {} requests, {total} duplicates in all, {worst} at most for one kill", requests.len());
-    assert!(
-        worst <= UNRECORDED_MAX,
-        "{event_type}: {worst} duplicates for one kill, the bound is {UNRECORDED_MAX}"
-    );
+    assert!(worst <= UNRECORDED_MAX, "{event_type}: {worst} duplicates for one kill, the bound is {UNRECORDED_MAX}");
 }
 
 /// Without direct repetitions, the event ids (which grow with acceptance) of each sequence strictly increase: nothing

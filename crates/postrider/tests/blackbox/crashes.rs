@@ -174,7 +174,7 @@ async fn kill_9_thirty_times_under_load_loses_nothing_and_keeps_order() {
 }
 
 /// History has one succeeded delivery for each event that arrived, and no other; their number.
-pub(crate) async fn assert_history_tells_what_arrived(stage: &Stage, api: &Api) -> usize {
+async fn assert_history_tells_what_arrived(stage: &Stage, api: &Api) -> usize {
     let (mut recorded, mut ids) = (HashSet::new(), HashSet::new());
     let mut deliveries = Vec::new();
     for event_type in TYPES {
@@ -217,7 +217,7 @@ fn assert_duplicates_are_bounded(event_type: &str, requests: &[Request]) {
 
 /// Without direct repetitions, the event ids (which grow with acceptance) of each sequence strictly increase: nothing
 /// arrives late, and nothing comes again once a later one was sent.
-pub(crate) fn assert_in_order(requests: &[Request], sequence: impl Fn(&Request) -> String) {
+fn assert_in_order(requests: &[Request], sequence: impl Fn(&Request) -> String) {
     let mut sequences: HashMap<String, Vec<&Request>> = HashMap::new();
     for request in requests {
         sequences.entry(sequence(request)).or_default().push(request);

@@ -10,7 +10,7 @@ use postrider_core::limits;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::crashes::{Stage, TYPES, assert_history_tells_what_arrived, assert_in_order};
+use crate::crashes::{Stage, TYPES};
 use crate::harness::{
     Api, Chance, Database, Deployment, Load, NODE_TTL, Nodes, Receiver, Reply, Request, SOON, publisher, quiet_machine,
     serial, shared_machine, until,

@@ -87,14 +87,6 @@ impl Ledger {
         let arrived: std::collections::HashSet<u64> = requests.iter().map(serial).collect();
         self.answered(event_type).into_iter().filter(|serial| !arrived.contains(serial)).collect()
     }
-
-    /// Fails unless every event of this type that was answered 2xx is among `requests`.
-    #[track_caller]
-    pub(crate) fn assert_all_arrived(&self, event_type: &str, requests: &[Request]) {
-        let lost = self.lost(event_type, requests);
-        let accepted = self.answered(event_type).len();
-        assert!(lost.is_empty(), "{} of {accepted} accepted {event_type} events never arrived: {lost:?}", lost.len());
-    }
 }
 
 /// What a fault came to, in one line that docs/guarantees.md quotes.
